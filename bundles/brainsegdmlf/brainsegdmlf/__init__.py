@@ -1,0 +1,1 @@
+"""BrainSegDMLF: brain lesions from several MR sequences."""

@@ -1,0 +1,181 @@
+"""BrainSegDMLF: SAM encoder, Dynamic Modal Interactive Fusion, layer-by-layer upsampling decoder, automatic masks.
+
+An independent implementation of the published abstract (Wang et al. 2025, arXiv 2505.06133); what the abstract leaves
+open is our choice and stands in docs/README.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Sequence, Union
+
+import torch
+from shared.backbones.sam import build_encoder
+from shared.layers.modality_fusion import DynamicModalFusion, drop_modalities
+from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .blocks import SamUpsampling, StreamAdapter
+
+
+class ModalityWeights(NamedTuple):
+    """Which sequence decided: per_image (B, M) and per_position (B, M, h, w); over M each sums to one."""
+
+    per_image: Tensor
+    per_position: Tensor
+
+
+class BrainSegDMLF(nn.Module):
+    """Segment brain lesions in axial slices of several MR sequences, without prompts.
+
+    Args:
+        in_channels: M, the number of MR sequences; a sequence that is zero everywhere in a slice counts as missing.
+        num_classes: channels of the mask (background included for softmax, one a region for sigmoid).
+        encoder: a name of `shared.backbones.sam.build_encoder`.
+        checkpoint: file with the encoder's original weights; None starts from scratch.
+        tuning: how the encoder learns: "full", "lora" or "frozen".
+        lora_rank: rank of the LoRA matrices.
+        encoder_size: side in pixels to which slices are resized for the encoder alone (SAM's native side is 1024); None
+            leaves them as they are. The detail stem and the masks always work at the slice's own resolution.
+        feature_stride: stride at which the decoder takes up the deepest features; default the encoder's own.
+        dmif: False concatenates the sequences at the input instead (ablation).
+        layerwise_decoder: False upsamples as SAM's mask decoder does, by four (ablation).
+        modality_drop: chance that a sequence of a training image is dropped.
+        deep_supervision: number of mask heads besides the full-resolution one in training.
+        detail_channels: width of the detail stem at strides 1, 2, 4, ...
+        dropout: share of the deepest channels dropped in training.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 4,
+        num_classes: int = 2,
+        encoder: str = "vit_tiny",
+        checkpoint: Optional[str] = None,
+        tuning: str = "full",
+        lora_rank: int = 4,
+        encoder_size: Optional[int] = None,
+        feature_stride: Optional[int] = None,
+        dmif: bool = True,
+        layerwise_decoder: bool = True,
+        modality_drop: float = 0.15,
+        deep_supervision: int = 2,
+        detail_channels: Sequence[int] = (16, 32, 64),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.encoder_size = encoder_size
+        self.dmif = dmif
+        self.layerwise_decoder = layerwise_decoder
+        self.modality_drop = modality_drop
+        self.encoder = build_encoder(encoder, checkpoint=checkpoint, tuning=tuning, lora_rank=lora_rank)
+        channels, strides = self.encoder.channels, self.encoder.strides
+        stride = feature_stride or strides[-1]
+        self.multiple = max(stride, strides[-1]) if encoder_size is None else stride
+
+        if dmif:
+            stem = self.encoder.stem_channels
+            self.input_fusion = DynamicModalFusion(stem, in_channels)
+            self.adapters = nn.ModuleList(StreamAdapter(a, b) for a, b in zip([stem, *channels[:-1]], channels))
+            self.fusions = nn.ModuleList(DynamicModalFusion(c, in_channels, context_channels=c) for c in channels)
+            self.alpha = nn.Parameter(torch.zeros(len(channels)))
+        else:
+            self.mix = nn.Conv2d(in_channels, 3, 1)
+
+        if layerwise_decoder:
+            self.detail_stem = DetailStem(in_channels, detail_channels)
+            scale = stride / strides[-1]
+            self.decoder = LayerwiseUpsamplingDecoder(
+                channels,
+                [max(1, int(s * scale)) for s in strides],
+                detail_channels,
+                num_classes,
+                deep_supervision,
+                dropout,
+            )
+        else:
+            self.decoder = SamUpsampling(channels[-1], num_classes)
+
+    def forward(self, image: Tensor) -> Union[Tensor, list[Tensor]]:
+        """Segment slices.
+
+        Args:
+            image: (B, M, H, W) float, z-scores; any H and W.
+
+        Returns:
+            Logits (B, num_classes, H, W); in training a list of them, full resolution first, each next one at half
+            the resolution of the one before (deep supervision).
+        """
+        height, width = image.shape[-2:]
+        image, available = self.prepare(image)
+        features, _ = self.encode(image, available)
+        details = self.detail_stem(image) if self.layerwise_decoder else [image]
+        logits = self.decoder(features, details)
+        masks = [x[..., : -(-height // 2**i), : -(-width // 2**i)] for i, x in enumerate(logits)]
+        if self.training:
+            return masks
+        return masks[0]
+
+    def prepare(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Pad to what encoder and decoder can halve, find the sequences that are there, drop some in training.
+
+        Returns:
+            the image (B, M, H', W'), zero where a sequence is missing, and the availability (B, M) bool. A slice that is
+            empty in every sequence (above the head, say) counts as complete: nothing is missing there.
+        """
+        height, width = image.shape[-2:]
+        image = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))
+        available = (image != 0).flatten(2).any(dim=-1)
+        available = available | ~available.any(dim=1, keepdim=True)
+        if self.training and self.modality_drop > 0:
+            available = drop_modalities(available, self.modality_drop)
+            image = image * available[:, :, None, None].to(image.dtype)
+        return image, available
+
+    def encode(self, image: Tensor, available: Tensor) -> tuple[list[Tensor], list[ModalityWeights]]:
+        """Run the SAM encoder, with DMIF before the first and after each of its four stages.
+
+        Args:
+            image: (B, M, H, W), sides multiples of `multiple`.
+            available: (B, M) bool.
+
+        Returns:
+            four features (B, C, h, w), shallow to deep, and the weights of the five fusions (none with dmif=False).
+        """
+        if self.encoder_size is not None:
+            size = [self.encoder_size, self.encoder_size]
+            image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        if not self.dmif:
+            return self.encode_mixed(image)
+        batch, modalities = available.shape
+        grey = image.flatten(0, 1)[:, None].expand(-1, 3, -1, -1)
+        tokens = self.encoder.stem(grey)  # (B M, h, w, C)
+        _, h, w, _ = tokens.shape
+        streams = tokens.unflatten(0, (batch, modalities)).flatten(2, 3).transpose(1, 2)  # (B, N, M, C)
+        fusion = self.input_fusion(streams, available)
+        weights = [ModalityWeights(fusion.image_weights, fusion.position_weights.transpose(1, 2).unflatten(2, (h, w)))]
+        streams = fusion.streams
+        hidden = self.encoder.add_position(fusion.fused.unflatten(1, (h, w)))
+        features: list[Tensor] = []
+        for i, (adapter, interact) in enumerate(zip(self.adapters, self.fusions)):
+            hidden = self.encoder.run_stage(i, hidden)  # (B, h, w, C)
+            streams = adapter(streams, h, w, hidden)
+            h, w = hidden.shape[1], hidden.shape[2]
+            fusion = interact(streams, available, hidden.mean(dim=(1, 2)))
+            hidden = hidden + self.alpha[i] * fusion.fused.unflatten(1, (h, w))
+            maps = fusion.position_weights.transpose(1, 2).unflatten(2, (h, w))
+            weights.append(ModalityWeights(fusion.image_weights, maps))
+            streams = fusion.streams
+            features.append(hidden.permute(0, 3, 1, 2))
+        return features, weights
+
+    def encode_mixed(self, image: Tensor) -> tuple[list[Tensor], list[ModalityWeights]]:
+        """The ablation without DMIF: a 1x1 convolution makes one RGB image of all sequences."""
+        hidden = self.encoder.add_position(self.encoder.stem(self.mix(image)))
+        features: list[Tensor] = []
+        for i in range(4):
+            hidden = self.encoder.run_stage(i, hidden)
+            features.append(hidden.permute(0, 3, 1, 2))
+        weights: list[ModalityWeights] = []
+        return features, weights

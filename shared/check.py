@@ -1,0 +1,206 @@
+"""Checks of what a user gave, before any work starts: all problems at once, one line each."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from shared.data.datalists import is_missing
+from shared.data.dicom import has_dicom
+from shared.data.transforms import FORMATS, VOLUME_SHAPES, check_channels, check_same_grid
+from shared.errors import InputError
+
+MAX_LINES = 20
+Grid = tuple[tuple[int, ...], np.ndarray]
+
+
+def require(problems: Sequence[str]) -> None:
+    """Raise what was found.
+
+    Args:
+        problems: lines as the other functions of this module return them.
+
+    Raises:
+        InputError: there is a problem; its message is the line, or of several the first 20 lines and a count.
+
+    """
+    if problems:
+        rest = len(problems) - MAX_LINES
+        raise InputError("\n".join([*problems[:MAX_LINES], *([f"... and {rest} more"] if rest > 0 else [])]))
+
+
+def unknown_keys(config_keys: Iterable[str], known_keys: Iterable[str]) -> list[str]:
+    """Name every override that no config knows, with the nearest known name.
+
+    Args:
+        config_keys: names given on the command line, without dashes.
+        known_keys: names the config holds.
+
+    Returns:
+        One line each, e.g. ``unknown override 'output_dirr': did you mean 'output_dir'?``
+
+    """
+    known = sorted(set(known_keys))
+    problems = []
+    for key in config_keys:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key, known, n=1)
+        remedy = f"did you mean '{near[0]}'?" if near else f"the config has {', '.join(known)}"
+        problems.append(f"unknown override '{key}': {remedy}")
+    return problems
+
+
+def check_items(
+    items: Sequence[Mapping[str, Any]],
+    channels: Sequence[str],
+    labels: Sequence[int] | None = None,
+    need_label: bool = False,
+) -> list[str]:
+    """Check the files of a data list by their headers; no voxel is read except, with `labels`, those of label maps.
+
+    Args:
+        items: as `shared.data.datalists.expand_datalist` returns them (absolute paths).
+        channels: names of the channels of ``image``, in order.
+        labels: values a label map may hold; None to leave its voxels unread.
+        need_label: an item without ``label`` is a problem.
+
+    Returns:
+        Every problem of every item, one line each that names case, file and remedy: absent or unreadable files, wrong
+        numbers of channels, all sequences missing, shapes and affines that differ, DICOM folders without DICOM.
+
+    """
+    problems: list[str] = []
+    if not items:
+        problems.append("the data list holds no case: check --dataset_dir and the split")
+    for number, item in enumerate(items):
+        case = f"case {item.get('case_id', number)}"
+        grid = _check_image(item.get("image"), channels, case, problems)
+        label = item.get("label")
+        if not is_missing(label):
+            _check_label(label, grid, labels, f"{case}: label", problems)
+        elif need_label:
+            problems.append(f"{case}: has no label: add one to the data list, or use the inference config")
+    return problems
+
+
+def check_output_dir(path: str | os.PathLike, needed_mb: float = 0) -> list[str]:
+    """Check that results can be written, by writing; nothing stays behind.
+
+    Args:
+        path: the folder; it and its parents need not exist.
+        needed_mb: free space the run needs, in MB (10^6 bytes).
+
+    Returns:
+        No line, or one that names the folder and the remedy.
+
+    """
+    target = Path(path).expanduser().absolute()
+    remedy = "give another --output_dir"
+    try:
+        existing = next(folder for folder in (target, *target.parents) if folder.exists())
+        if not existing.is_dir():
+            return [f"output folder {target}: {existing} is a file: {remedy}"]
+        # permission bits are not asked: root may write against them, and nobody may on a read-only disk
+        with tempfile.NamedTemporaryFile(dir=existing) as probe:
+            probe.write(b"0")
+            probe.flush()
+    except OSError as error:
+        return [f"output folder {target} cannot be written ({error.strerror}): {remedy}"]
+    free_mb = shutil.disk_usage(existing).free / 1e6
+    if free_mb < needed_mb:
+        return [f"output folder {target} has {free_mb:.0f} MB free where {needed_mb:.0f} MB are needed: {remedy}"]
+    return []
+
+
+def _check_image(image: Any, channels: Sequence[str], case: str, problems: list[str]) -> Grid | None:
+    """Check the sequences of one case; return the grid of the first readable one."""
+    single = isinstance(image, (str, os.PathLike))
+    paths = [image] if single else list(image or [])
+    if all(is_missing(path) for path in paths):
+        problems.append(f"{case}: every sequence is missing: give at least one of {', '.join(channels)}")
+        return None
+    if not single and not _passes(problems, check_channels, len(paths), channels, case):
+        return None
+    first: tuple[str, Grid] | None = None
+    for name, path in zip(["image"] if single else channels, paths):
+        if is_missing(path):
+            continue
+        found = _header(path, f"{case}: {name}", problems)
+        if found is None:
+            continue
+        shape, affine = found
+        count = shape[3] if len(shape) > 3 else 1
+        if single:
+            _passes(problems, check_channels, count, channels, f"{case}: {path}")
+        elif count != 1:
+            problems.append(f"{case}: {name}: {path} holds {count} volumes: give one volume a sequence")
+        grid = (shape[:3], affine)
+        if first is None:
+            first = (name, grid)
+        else:
+            _passes(problems, check_same_grid, (first[0], *first[1]), (name, *grid), case)
+    return first[1] if first else None
+
+
+def _check_label(path: Any, grid: Grid | None, labels: Sequence[int] | None, where: str, problems: list[str]) -> None:
+    found = _header(path, where, problems)
+    if found is None:
+        return
+    shape, affine = found
+    if grid is not None:
+        _passes(problems, check_same_grid, ("image", *grid), ("label", shape[:3], affine), f"{where}: {path}")
+    if labels is not None and not Path(path).is_dir():
+        header: Any = nib.load(path)
+        values = np.unique(np.asanyarray(header.dataobj))
+        if not np.isin(values, labels).all():
+            found_values = ", ".join(f"{value:g}" for value in values[:10])
+            declared = ", ".join(map(str, labels))
+            problems.append(
+                f"{where}: {path}: holds the values {found_values} where {declared} are declared: remap them"
+            )
+
+
+def _header(path: Any, where: str, problems: list[str]) -> Grid | None:
+    """Return shape (3 or 4 entries, singletons dropped) and affine; None, with or without a problem, if unknown.
+
+    The geometry of a DICOM folder is left to the loading transform.
+    """
+    source = Path(str(path)).expanduser()
+    if not source.exists():
+        problems.append(f"{where}: {path} not found: correct the path, or give null for a missing sequence")
+        return None
+    if source.is_dir():
+        if not has_dicom(source):
+            problems.append(f"{where}: {path} holds no DICOM file: {FORMATS}")
+        return None
+    try:
+        header: Any = nib.load(source)
+        shape, affine = tuple(header.shape), np.asarray(header.affine, float)
+        np.asanyarray(header.dataobj[(0,) * len(shape)])  # a file that ends after its header fails here
+    except Exception as error:
+        problems.append(f"{where}: {path} cannot be read ({str(error).splitlines()[0][:160]}): {FORMATS}")
+        return None
+    if len(shape) == 5 and shape[3] == 1:
+        shape = (*shape[:3], shape[4])
+    if len(shape) not in (3, 4):
+        problems.append(f"{where}: {path} has shape {' x '.join(map(str, shape))}: {VOLUME_SHAPES}")
+        return None
+    return shape, affine
+
+
+def _passes(problems: list[str], check: Any, *arguments: Any) -> bool:
+    try:
+        check(*arguments)
+    except InputError as error:
+        problems.append(str(error))
+        return False
+    return True

@@ -1,0 +1,69 @@
+"""DICOM series as volumes: slices in the order of their positions, whatever their numbers and file names say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from monai.data import PydicomReader
+
+SPACING_TOLERANCE = 0.05  # of the median slice distance; scanners round positions (our choice)
+
+
+class DicomSeriesReader(PydicomReader):
+    """MONAI's pydicom reader for one folder that holds one series, with the slices sorted by position.
+
+    MONAI sorts by ``InstanceNumber``, which may be absent, repeated or run against space. Here slices are ordered along
+    the normal of ``ImageOrientationPatient``, so the volume and its affine (RAS, mm) do not depend on the numbering.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fname_regex = None  # type: ignore[assignment]  # keep only files that are DICOM
+
+    def read(self, data: Sequence[os.PathLike | str] | os.PathLike | str, **kwargs):
+        """Read a folder.
+
+        Raises:
+            ValueError: the folder holds no DICOM, fewer than two slices, more than one series, slices without
+                position, or gaps between slices.
+
+        """
+        (folder,) = [data] if isinstance(data, (str, os.PathLike)) else data
+        if not has_dicom(folder):
+            raise ValueError("no DICOM file in this folder")
+        slices = super().read([str(folder)], **kwargs)
+        if not isinstance(slices, list):
+            raise ValueError("the folder holds a single DICOM file, not a series of slices")
+        series = {str(getattr(piece, "SeriesInstanceUID", "")) for piece in slices}
+        if len(series) > 1:
+            raise ValueError(f"the folder holds {len(series)} series; give each its own folder")
+        for number, index in enumerate(_order(slices)):
+            slices[index].InstanceNumber = number
+        return slices
+
+
+def has_dicom(folder: os.PathLike | str) -> bool:
+    """Return True if at least one file directly in `folder` starts as a DICOM file does."""
+    return any(path.is_file() and pydicom.misc.is_dicom(path) for path in sorted(Path(folder).iterdir()))
+
+
+def _order(slices: list) -> np.ndarray:
+    """Return the indices that sort slices along their common normal; refuse what is no regular stack."""
+    for piece in slices:
+        if "ImagePositionPatient" not in piece or "ImageOrientationPatient" not in piece:
+            raise ValueError("a slice has no ImagePositionPatient or ImageOrientationPatient")
+    directions = np.array([piece.ImageOrientationPatient for piece in slices], float)
+    if np.ptp(directions, axis=0).max() > 1e-3:
+        raise ValueError("slices of different orientations (a localiser?)")
+    normal = np.cross(directions[0, :3], directions[0, 3:])
+    positions = np.array([piece.ImagePositionPatient for piece in slices], float) @ normal
+    order = np.argsort(positions)
+    steps = np.diff(positions[order])
+    step = float(np.median(steps))
+    if np.abs(steps - step).max() > SPACING_TOLERANCE * step:
+        raise ValueError(f"slice distances from {steps.min():.2f} to {steps.max():.2f} mm: slices missing or doubled")
+    return order

@@ -1,0 +1,165 @@
+"""Results of inference on disk: a label map a case in the input's own grid, and an index of the whole run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor, NibabelWriter
+
+from shared.data.datalists import is_missing
+from shared.data.transforms import load_volume
+from shared.files import write_atomic
+from shared.overlays import save_overlay
+from shared.report import case_name
+
+
+def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -> Path:
+    """Write a label map as ``<folder>/<case_id>/<case_id>_seg.nii.gz``.
+
+    Args:
+        pred: label map (1, X, Y, Z) or (X, Y, Z), integers 0..255, in the grid of the input; its affine (RAS, mm) is
+            written unchanged, so the file lies on the input in every viewer.
+        folder: output folder; made if absent.
+        case_id: name of the case.
+
+    Returns:
+        The path; uint8 NIfTI. An interrupted run leaves no half-written file under that name.
+
+    Raises:
+        ValueError: `pred` has more than one channel, or values that uint8 cannot hold.
+
+    """
+    array = torch.as_tensor(pred).detach().cpu()
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 3:
+        raise ValueError(f"prediction of shape {tuple(array.shape)} where a label map (1, X, Y, Z) is expected")
+    if not torch.equal(array.to(torch.uint8).to(array.dtype), array):
+        raise ValueError("prediction holds values that are no integers from 0 to 255")
+    target = Path(folder) / case_id / f"{case_id}_seg.nii.gz"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    writer = NibabelWriter(output_dtype=np.uint8)
+    writer.set_data_array(array.numpy(), channel_dim=None)
+    writer.set_metadata({"affine": pred.affine.cpu(), "original_affine": pred.affine.cpu()}, resample=False)
+    temporary = target.with_name(f".{os.getpid()}_{target.name}")
+    writer.write(str(temporary), verbose=False)
+    os.replace(temporary, target)
+    return target
+
+
+class PredictionIndex:
+    """``predictions.json``: which input gave which result; rewritten after each case, whole at any time.
+
+    Args:
+        output_dir: folder of the run; paths of results in the index are relative to it.
+        channels: names of the channels of ``image``, to name missing sequences.
+
+    """
+
+    def __init__(self, output_dir: str | os.PathLike, channels: Sequence[str]) -> None:
+        self.output_dir = Path(output_dir)
+        self.channels = list(channels)
+        self.entries: dict[str, dict[str, Any]] = {}
+
+    def add(
+        self,
+        case_id: str,
+        image: Any,
+        prediction: str | os.PathLike,
+        overlay: str | os.PathLike | None = None,
+        missing: Sequence[str] | None = None,
+    ) -> Path:
+        """Add a case, or replace it, and write the index.
+
+        Args:
+            case_id: name of the case.
+            image: its paths as in the data list (a path, or a list with None for a missing sequence).
+            prediction: the label map written.
+            overlay: the picture written, if any.
+            missing: names of missing sequences; None to read them from `image`.
+
+        Returns:
+            Path of ``predictions.json``: a list of ``{case_id, image, missing, prediction, overlay}``.
+
+        """
+        paths = [image] if isinstance(image, (str, os.PathLike)) else list(image)
+        if missing is None:
+            missing = [name for name, path in zip(self.channels, paths) if is_missing(path)]
+        self.entries[case_id] = {
+            "case_id": case_id,
+            "image": [None if is_missing(path) else str(path) for path in paths],
+            "missing": list(missing),
+            "prediction": self._relative(prediction),
+            "overlay": None if overlay is None else self._relative(overlay),
+        }
+        return write_atomic(
+            self.output_dir / "predictions.json", json.dumps(list(self.entries.values()), indent=2) + "\n"
+        )
+
+    def _relative(self, path: str | os.PathLike) -> str:
+        return Path(os.path.relpath(path, self.output_dir)).as_posix()
+
+
+class PredictionHandler:
+    """Ignite-style handler that writes label map, overlay and index of every case of an inference run.
+
+    It reads ``pred`` (label map in the input's grid, after postprocessing) of ``engine.state.output`` and ``case_id``
+    of the batch. A case's paths come from `items`, the data list the run was started with.
+
+    Args:
+        output_dir: folder of the run.
+        items: items with ``case_id`` and ``image``, as `shared.data.datalists` makes them.
+        channels: names of the channels of ``image``.
+        class_names: names of the label values 1, 2, ..., for the pictures.
+        overlays: write the pictures.
+        channel: image channel in the pictures; of a case without it, the first sequence it has.
+
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        items: Sequence[dict],
+        channels: Sequence[str],
+        class_names: Sequence[str],
+        overlays: bool = True,
+        channel: int = 0,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.paths = {str(item["case_id"]): item["image"] for item in items}
+        self.class_names = list(class_names)
+        self.overlays = overlays
+        self.channel = channel
+        self.index = PredictionIndex(output_dir, channels)
+
+    def attach(self, engine: Engine) -> None:
+        """Register the handler's event."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output):
+            case_id = case_name(item, len(self.index.entries))
+            prediction = save_prediction(output["pred"], self.output_dir, case_id)
+            overlay = self._overlay(case_id, output["pred"], prediction) if self.overlays else None
+            self.index.add(case_id, self.paths[case_id], prediction, overlay)
+
+    def _overlay(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path:
+        """Show the prediction on the input as it is on disk: the network's input may lie in another grid."""
+        paths = self.paths[case_id]
+        if isinstance(paths, (str, os.PathLike)):
+            image = load_volume(paths, f"case {case_id}")
+        else:
+            wanted = paths[self.channel]
+            present = wanted if not is_missing(wanted) else next(path for path in paths if not is_missing(path))
+            image = load_volume(present, f"case {case_id}")
+        channel = self.channel if len(image) > 1 else 0
+        picture = prediction.with_name(f"{case_id}_overlay.png")
+        return save_overlay(picture, image, pred, channel=channel, title=case_id, names=self.class_names)

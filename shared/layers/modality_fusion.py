@@ -1,0 +1,143 @@
+"""Dynamic fusion of any number of modality streams, any of which may be missing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FusionOutput(NamedTuple):
+    """What `DynamicModalFusion` returns.
+
+    fused: (B, N, C), the streams in one.
+    streams: (B, N, M, C), the streams after they have seen each other; a later fusion may take them on.
+    image_weights: (B, M), the share of each stream in the whole image; a row sums to one, a missing stream has zero.
+    position_weights: (B, N, M), the share of each stream at each position; the same rules.
+    """
+
+    fused: Tensor
+    streams: Tensor
+    image_weights: Tensor
+    position_weights: Tensor
+
+
+class DynamicModalFusion(nn.Module):
+    """Interact, weigh, fuse (DESIGN.md section 2; our reading of BrainSegDMLF's DMIF, whose equations are unpublished).
+
+    With streams X_m + code_m, availability a and a context vector::
+
+        interact  U = X + Attention over the M streams at each position, missing streams masked     O(N M^2 C)
+        weigh     g_m  = softmax_m( MLP[mean_n U_m ; context] + log a_m )         per image
+                  s_mn = softmax_m( <w, U_mn> + log a_m )                         per position
+        fuse      F_n  = W_o sum_m 1/2 (g_m + s_mn) U_mn
+
+    At the start the attention's output and the scores are zero and W_o is the identity: the fusion begins as the plain
+    mean of the streams that are there, so equal streams pass unchanged (our choice; it lets a pretrained encoder begin
+    exactly as it was trained).
+
+    Args:
+        channels: C.
+        num_modalities: M.
+        context_channels: width of the context vector; 0 for none.
+        attention_channels: inner width of the attention over streams; default C // 4 (our choice: few streams need few
+            dimensions to tell each other apart, and the layer runs on M times as many tokens as the encoder).
+        num_heads: heads of that attention.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_modalities: int,
+        context_channels: int = 0,
+        attention_channels: Optional[int] = None,
+        num_heads: int = 2,
+    ) -> None:
+        super().__init__()
+        inner = attention_channels or max(num_heads, channels // 4 // num_heads * num_heads)
+        if inner % num_heads:
+            raise ValueError(f"attention_channels ({inner}) must be a multiple of num_heads ({num_heads})")
+        self.num_heads = num_heads
+        self.context_channels = context_channels
+        self.modality_code = nn.Parameter(torch.zeros(num_modalities, channels))
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * inner, bias=False)
+        self.proj = nn.Linear(inner, channels)
+        self.image_score = nn.Sequential(
+            nn.Linear(channels + context_channels, max(8, channels // 4)),
+            nn.GELU(),
+            nn.Linear(max(8, channels // 4), 1),
+        )
+        self.position_score = nn.Linear(channels, 1)
+        self.output = nn.Linear(channels, channels)
+        for layer in (self.proj, self.image_score[2], self.position_score):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.eye_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, streams: Tensor, available: Tensor, context: Optional[Tensor] = None) -> FusionOutput:
+        """Fuse the streams.
+
+        Args:
+            streams: (B, N, M, C) tokens, float.
+            available: (B, M), true or 1 where the stream is there.
+            context: (B, context_channels) what the receiver of the fusion knows so far; required if the layer has one.
+
+        Raises:
+            ValueError: wrong number of streams, no context where one is declared, or an image with no stream at all.
+        """
+        available = available.to(torch.bool)
+        if not torch.jit.is_tracing() and not torch.compiler.is_exporting():
+            self._check(streams, available, context)
+        streams = streams + self.modality_code
+        streams = streams + self._attend(self.norm(streams), available)
+
+        pooled = streams.mean(dim=1)  # (B, M, C)
+        if context is not None:
+            pooled = torch.cat([pooled, context[:, None].expand(-1, pooled.shape[1], -1)], dim=-1)
+        missing = ~available
+        image_weights = self.image_score(pooled)[..., 0].masked_fill(missing, -torch.inf).softmax(-1)  # (B, M)
+        scores = self.position_score(streams)[..., 0].masked_fill(missing[:, None], -torch.inf)
+        position_weights = scores.softmax(-1)  # (B, N, M)
+
+        weights = 0.5 * (image_weights[:, None] + position_weights)
+        fused = torch.matmul(weights[:, :, None], streams)[:, :, 0]  # (B, N, C)
+        return FusionOutput(self.output(fused), streams, image_weights, position_weights)
+
+    def _attend(self, streams: Tensor, available: Tensor) -> Tensor:
+        """Let the M streams of each position see each other: (B, N, M, C) -> (B, N, M, C)."""
+        query, key, value = self.qkv(streams).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # (B, N, M, heads, d)
+        # M is small: broadcasting beats thousands of M x M matrix products.
+        scores = (query[:, :, :, None] * key[:, :, None]).sum(-1) * query.shape[-1] ** -0.5  # (B, N, M, M, heads)
+        scores = scores.masked_fill(~available[:, None, None, :, None], -torch.inf)
+        seen = (scores.softmax(3)[..., None] * value[:, :, None]).sum(3)  # (B, N, M, heads, d)
+        return self.proj(seen.flatten(3))
+
+    def _check(self, streams: Tensor, available: Tensor, context: Optional[Tensor]) -> None:
+        modalities = self.modality_code.shape[0]
+        if streams.shape[2] != modalities:
+            raise ValueError(f"{streams.shape[2]} modality streams where {modalities} are declared")
+        if (context is None) != (self.context_channels == 0):
+            raise ValueError(f"context_channels is {self.context_channels}: pass a context if and only if it is not 0")
+        if not bool(available.any(dim=1).all()):
+            raise ValueError("every modality of an image is missing: at least one must be available")
+
+
+def drop_modalities(available: Tensor, probability: float) -> Tensor:
+    """Drop streams at random for training, never the last one of an image (our choice; mmFormer trains likewise).
+
+    Args:
+        available: (B, M) bool.
+        probability: chance in [0, 1] that one available stream of one image is dropped.
+
+    Returns:
+        (B, M) bool, a subset of `available` that keeps at least one stream of each image that had one.
+    """
+    keep = available & (torch.rand(available.shape, device=available.device) >= probability)
+    # The stream with the highest random rank among the available ones stays, whatever the draw said.
+    rank = torch.rand(available.shape, device=available.device).masked_fill(~available, -1.0)
+    spared = F.one_hot(rank.argmax(dim=1), available.shape[1]).to(torch.bool) & available
+    return torch.where(keep.any(dim=1, keepdim=True), keep, spared)

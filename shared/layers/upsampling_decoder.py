@@ -1,0 +1,181 @@
+"""Layer-by-layer upsampling decoder: deep tokens and raw-resolution detail, merged one level at a time."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def conv_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution, normalisation, activation: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+        nn.InstanceNorm2d(out_channels, affine=True),
+        nn.SiLU(inplace=True),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv_block(in_channels, out_channels, stride),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.InstanceNorm2d(out_channels, affine=True),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            pool: nn.Module = nn.AvgPool2d(stride) if stride != 1 else nn.Identity()
+            self.shortcut = nn.Sequential(pool, nn.Conv2d(in_channels, out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the convolutions find to the shortcut."""
+        return F.silu(self.body(x) + self.shortcut(x), inplace=True)
+
+
+class DetailStem(nn.Module):
+    """Shallow convolutions on the raw input: small lesions vanish at stride 16, here they do not.
+
+    Args:
+        in_channels: channels of the raw input.
+        channels: width at strides 1, 2, 4, ...; the input's sides must be multiples of the last stride.
+    """
+
+    def __init__(self, in_channels: int, channels: Sequence[int] = (16, 32, 64)) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = [conv_block(in_channels, channels[0])]
+        for before, after in zip(channels[:-1], channels[1:]):
+            blocks.append(ResidualBlock(before, after, stride=2))
+        self.blocks = nn.ModuleList(blocks)
+        self.channels = list(channels)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, in_channels, H, W) -> one (B, channels[i], H / 2^i, W / 2^i) each."""
+        details: list[Tensor] = []
+        for block in self.blocks:
+            image = block(image)
+            details.append(image)
+        return details
+
+
+class DecoderLevel(nn.Module):
+    """One level: the sum of what came from below and of deeper features and raw detail, refined by a residual block.
+
+    A sum as in LinkNet (Chaurasia 2017) costs half of U-Net's concatenation (our choice).
+    """
+
+    def __init__(self, below: int, feature_channels: int, width: int) -> None:
+        super().__init__()
+        self.below = nn.Conv2d(below, width, 1)
+        self.lateral: nn.Module = nn.Conv2d(feature_channels, width, 1) if feature_channels else nn.Identity()
+        self.merge = ResidualBlock(width, width)
+
+    def forward(self, x: Tensor, size: list[int], feature: Optional[Tensor], detail: Optional[Tensor]) -> Tensor:
+        """(B, below, h, w), features of any resolution, detail (B, width, H, W) -> (B, width, H, W), (H, W) = size."""
+        x = resize(self.below(x), size)  # fewer channels first: the resampling is the cheaper for it
+        if feature is not None:
+            x = x + resize(self.lateral(feature), size)
+        if detail is not None:
+            x = x + detail
+        return self.merge(x)
+
+
+class LayerwiseUpsamplingDecoder(nn.Module):
+    """Merge features of several depths and a detail stem, one level at a time, up to full resolution.
+
+    The deepest features open the decoder at their own stride. Each level merges what came from below, the next
+    shallower features (resized to the level) and the detail stem's features of that stride; then the resolution doubles.
+    DESIGN.md section 2; widths and the pairing of depths with levels are our choice, after UNETR (Hatamizadeh 2022).
+
+    Args:
+        in_channels: channels of the features, shallow to deep.
+        in_strides: their strides, powers of two that do not fall.
+        detail_channels: channels of the detail stem at strides 1, 2, 4, ...
+        num_classes: channels of a mask.
+        deep_supervision: number of mask heads besides the full-resolution one; they run in training only.
+        dropout: share of the deepest channels dropped in training.
+
+    Raises:
+        ValueError: strides that are no powers of two or that fall.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        detail_channels: Sequence[int],
+        num_classes: int,
+        deep_supervision: int = 2,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        deepest = int(in_strides[-1]).bit_length() - 1
+        if 2**deepest != in_strides[-1] or list(in_strides) != sorted(in_strides):
+            raise ValueError(f"strides must be powers of two that do not fall, got {list(in_strides)}")
+        widths = [detail_channels[min(i, len(detail_channels) - 1)] for i in range(deepest + 1)]
+        self.start = nn.Sequential(
+            nn.Conv2d(in_channels[-1], widths[deepest], 1), nn.InstanceNorm2d(widths[deepest], affine=True), nn.SiLU(inplace=True)
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        # Levels from deep to full resolution; -1 stands for "none of these at this level".
+        self.feature_index: list[int] = []
+        self.detail_index: list[int] = []
+        levels: list[nn.Module] = []
+        for step, power in enumerate(range(deepest, -1, -1)):
+            feature = max(-1, len(in_channels) - 2 - step)
+            detail = power if power < len(detail_channels) else -1
+            levels.append(
+                DecoderLevel(
+                    below=widths[deepest if step == 0 else power + 1],
+                    feature_channels=in_channels[feature] if feature >= 0 else 0,
+                    width=widths[power],
+                )
+            )
+            self.feature_index.append(feature)
+            self.detail_index.append(detail)
+        self.levels = nn.ModuleList(levels)
+        num_heads = min(deep_supervision, deepest) + 1
+        self.first_head = len(levels) - num_heads
+        self.heads = nn.ModuleList(nn.Conv2d(widths[i], num_classes, 1) for i in range(num_heads - 1, -1, -1))
+
+    def forward(self, features: list[Tensor], details: list[Tensor]) -> list[Tensor]:
+        """Decode.
+
+        Args:
+            features: (B, in_channels[i], H / in_strides[i], W / in_strides[i]), shallow to deep.
+            details: (B, detail_channels[i], H / 2^i, W / 2^i).
+
+        Returns:
+            Logits (B, num_classes, H / 2^i, W / 2^i), full resolution first; in evaluation that one alone.
+        """
+        height, width = details[0].shape[-2], details[0].shape[-1]
+        x = self.dropout(self.start(features[-1]))
+        decoded: list[Tensor] = []
+        for step, level in enumerate(self.levels):
+            scale = 2 ** (len(self.levels) - 1 - step)
+            feature: Optional[Tensor] = None
+            detail: Optional[Tensor] = None
+            if self.feature_index[step] >= 0:
+                feature = features[self.feature_index[step]]
+            if self.detail_index[step] >= 0:
+                detail = details[self.detail_index[step]]
+            x = level(x, [height // scale, width // scale], feature, detail)
+            if step >= self.first_head:
+                decoded.append(x)
+        logits: list[Tensor] = []
+        for index, head in enumerate(self.heads):
+            if self.training or index == len(self.heads) - 1:
+                logits.insert(0, head(decoded[index]))
+        return logits
+
+
+def resize(x: Tensor, size: list[int]) -> Tensor:
+    """Bilinear resampling of (B, C, h, w) to (B, C, *size)."""
+    if x.shape[-2] == size[0] and x.shape[-1] == size[1]:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

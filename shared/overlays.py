@@ -1,0 +1,234 @@
+"""Pictures of a result: the slices that hold most lesion, plain above, with contours below, in radiological view."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from monai.data import MetaTensor
+from monai.transforms import Orientation
+from monai.utils import convert_to_numpy
+
+from shared.metrics import dice
+
+SLICES = 3
+APART_MM = 6.0  # least distance of the slices shown, so that they are not three times the same (our choice)
+TRUTH, PREDICTION, AGREEMENT = "#37e05a", "#ff5a1f", "#ffe14d"
+CLASS_COLOURS = ("#37e05a", "#ffb000", "#3fb8ff", "#ff5ad0", "#b48cff", "#f2f244")
+PAPER, INK = "black", "#e8e8e8"
+
+
+def save_overlay(
+    path: str | os.PathLike,
+    image: Any,
+    pred: Any,
+    label: Any = None,
+    channel: int | None = 0,
+    title: str = "",
+    names: Sequence[str] = ("lesion",),
+    channel_wise: bool = False,
+) -> Path:
+    """Write a PNG of a case: three axial slices, plain above and with contours below (a picture: side by side).
+
+    A volume with an affine is turned to the radiological view: the patient's right on the left of the picture, anterior
+    on top. The slices are those with most foreground of the label, or of the prediction without one, at least 6 mm
+    apart; the middle ones if there is none. Grey values: 1st to 99th percentile of what is not background.
+    One class: truth green, prediction orange, a yellow tint where they agree. Several: a colour a class, truth solid,
+    prediction dashed. Slices are counted from the lowest.
+
+    Args:
+        path: file to write; folders are made.
+        image: (M, X, Y, Z) or (M, X, Y), array or MetaTensor (its affine in RAS mm gives orientation and spacing).
+        pred: label map (X, Y[, Z]) or (1, X, Y[, Z]); with `channel_wise` masks (C, X, Y[, Z]).
+        label: the same for the truth, or None.
+        channel: channel of `image` to show; None shows three channels as a colour picture.
+        title: usually the case; Dice is added where there is a label.
+        names: class names, of the values 1, 2, ... or of the channels (a channel more than names is the background).
+        channel_wise: `pred` and `label` are masks, one channel a class.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: the shapes of image, prediction and label differ.
+
+    """
+    affine = image.affine.cpu().double().numpy() if isinstance(image, MetaTensor) else np.eye(4)
+    dims = image.ndim - 1
+    picked = convert_to_numpy(image)
+    shown = picked[:3] if channel is None else picked[channel : channel + 1]
+    masks = _masks(pred, dims, names, channel_wise)
+    truth = None if label is None else _masks(label, dims, names, channel_wise)
+    for other in (masks, truth):
+        if other is not None and other.shape[1:] != shown.shape[1:]:
+            raise ValueError(f"a mask of shape {other.shape[1:]} for an image of shape {shown.shape[1:]}")
+
+    caption = _caption(title, masks, truth, names)
+    spacing = np.ones(dims)
+    if dims == 3:
+        turned = [_radiological(part, affine) for part in (shown, masks, truth) if part is not None]
+        shown, masks = (part.numpy() for part in turned[:2])
+        truth = turned[2].numpy() if truth is not None else None
+        spacing = np.asarray(turned[0].pixdim, float)
+    else:
+        shown, masks = shown[..., None], masks[..., None]
+        truth = truth[..., None] if truth is not None else None
+
+    window = _window(shown)
+    indices = _pick_slices(masks if truth is None else truth, float(spacing[2]) if dims == 3 else 1.0)
+    marked_voxels = masks if truth is None else np.concatenate([masks, truth])
+    view = _field_of_view(shown[..., indices], marked_voxels[..., indices], window[1])
+    aspect = float(spacing[1] / spacing[0])
+    nx, ny = shown[0, view[0], view[1], 0].shape
+    figure, axes = _canvas(len(indices), dims, min(max(aspect * ny / nx, 0.5), 2), caption)
+    for column, index in enumerate(indices):
+        picture = np.clip((shown[:, view[0], view[1], index] - window[0]) / (window[1] - window[0]), 0, 1)
+        plain, marked = axes[0][column], axes[1][column]
+        for axis in (plain, marked):
+            axis.imshow(picture.transpose(2, 1, 0), cmap="gray", vmin=0, vmax=1, aspect=aspect)
+            axis.autoscale(False)
+        found = masks[:, view[0], view[1], index]
+        true = None if truth is None else truth[:, view[0], view[1], index]
+        _contours(marked, found, true, len(names) > 1)
+        if dims == 3:
+            _mark_sides(plain)
+            _mark_sides(marked)
+            plain.set_title(f"slice {index + 1} of {shown.shape[3]}", color=INK, fontsize=9, pad=3)
+    _legend(figure, names, truth is not None)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, facecolor=PAPER, format="png")
+    return target
+
+
+def _masks(array: Any, dims: int, names: Sequence[str], channel_wise: bool) -> np.ndarray:
+    """Return bool masks (C, X, Y[, Z]), one a class."""
+    array = convert_to_numpy(array)
+    if channel_wise:
+        return array[len(array) - len(names) :] > 0
+    flat = array[0] if array.ndim > dims else array
+    return np.stack([flat == value for value in range(1, len(names) + 1)])
+
+
+def _radiological(array: np.ndarray, affine: np.ndarray) -> MetaTensor:
+    """Turn (C, X, Y, Z) so that axes run to the patient's left, posterior and superior."""
+    turned = Orientation(axcodes="LPS", labels=None)(
+        MetaTensor(torch.from_numpy(array.copy()), torch.from_numpy(affine))
+    )
+    return cast(MetaTensor, turned)
+
+
+def _window(shown: np.ndarray) -> tuple[float, float]:
+    """Return the grey values shown as black and white."""
+    if len(shown) > 1:
+        return 0.0, 255.0 if shown.max() > 1 else 1.0
+    inside = shown[shown != shown[0, 0, 0, 0]]  # the corner is background, which is not exactly 0 in scaled files
+    low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _field_of_view(shown: np.ndarray, masks: np.ndarray, white: float) -> tuple[slice, slice]:
+    """Return the in-plane box that holds the head and every mask, with a small margin."""
+    background = shown[0, 0, 0, 0]
+    head = np.abs(shown - background) > 0.05 * abs(white - background)
+    plane = head.any(axis=(0, 3)) | masks.any(axis=(0, 3))
+    if not plane.any():
+        return slice(None), slice(None)
+    margin = max(plane.shape) // 25 + 1
+    spans = [np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0)]
+    first, second = (slice(max(span[0] - margin, 0), span[-1] + 1 + margin) for span in spans)
+    return first, second
+
+
+def _pick_slices(masks: np.ndarray, thickness: float) -> list[int]:
+    """Return slice indices, inferior to superior."""
+    depth = masks.shape[3]
+    area = masks.any(axis=0).sum(axis=(0, 1)).astype(float)
+    middle = (depth - 1) / 2
+    area -= np.abs(np.arange(depth) - middle) / (depth + 1)  # equal slices, empty ones above all: the middle first
+    apart = max(1, min(round(APART_MM / max(thickness, 1e-3)), depth // SLICES))
+    chosen: list[int] = []
+    for index in np.argsort(-area):
+        if len(chosen) < SLICES and all(abs(index - other) >= apart for other in chosen):
+            chosen.append(int(index))
+    return sorted(chosen)
+
+
+def _canvas(columns: int, dims: int, height: float, title: str) -> tuple[Figure, list[list[Axes]]]:
+    """Return a black figure and two rows of axes: plain pictures and marked ones (`height`: of a picture, widths)."""
+    rows, across = (2, columns) if dims == 3 else (1, 2)
+    width, top, bottom = 3.4, 0.7, 0.45  # inches
+    total = width * height * rows + top + bottom
+    figure = Figure(figsize=(width * max(across, 2), total), dpi=110, facecolor=PAPER)
+    grid = figure.subplots(rows, across, squeeze=False)
+    figure.subplots_adjust(0.005, bottom / total, 0.995, 1 - top / total, wspace=0.02, hspace=0.02)
+    figure.suptitle(title, y=1 - 0.12 / total, va="top", color=INK, fontsize=12)
+    for axis in grid.ravel():
+        axis.set_axis_off()
+    return figure, ([list(grid[0]), list(grid[1])] if dims == 3 else [[grid[0, 0]], [grid[0, 1]]])
+
+
+def _contours(axis: Axes, found: np.ndarray, true: np.ndarray | None, several: bool) -> None:
+    """Draw one slice of the masks (C, X, Y): truth, then prediction, over a tint where both agree."""
+    for index, mask in enumerate(found):
+        colour = _colour(index)
+        if true is not None:
+            _draw(axis, mask & true[index], colour if several else AGREEMENT, tint=0.18 if several else 0.3)
+            _draw(axis, true[index], colour if several else TRUTH)
+        _draw(axis, mask, colour if several else PREDICTION, "dashed" if several and true is not None else "solid")
+
+
+def _draw(axis: Axes, mask: np.ndarray, colour: str, style: str = "solid", tint: float = 0) -> None:
+    if not mask.any():
+        return
+    padded = np.pad(mask, 1).T.astype(float)  # so that a mask at the border is closed too
+    x, y = np.arange(-1, mask.shape[0] + 1), np.arange(-1, mask.shape[1] + 1)
+    if tint:
+        axis.contourf(x, y, padded, [0.5, 1.5], colors=colour, alpha=tint)
+    else:
+        axis.contour(x, y, padded, [0.5], colors=colour, linewidths=1.3, linestyles=style)
+
+
+def _colour(index: int) -> str:
+    return CLASS_COLOURS[index % len(CLASS_COLOURS)]
+
+
+def _mark_sides(axis: Axes) -> None:
+    for x, letter in ((0.03, "R"), (0.97, "L")):
+        align = "left" if letter == "R" else "right"
+        axis.text(x, 0.5, letter, color=INK, fontsize=11, ha=align, va="center", transform=axis.transAxes)
+
+
+def _legend(figure: Figure, names: Sequence[str], with_truth: bool) -> None:
+    several = len(names) > 1
+    if several:
+        entries: list[Line2D | Patch] = [Line2D([], [], color=_colour(i), label=name) for i, name in enumerate(names)]
+    else:
+        entries = [Line2D([], [], color=PREDICTION, label=f"{names[0]}, prediction")]
+    if with_truth and several:
+        entries += [
+            Line2D([], [], color=INK, label="truth"),
+            Line2D([], [], color=INK, ls="dashed", label="prediction"),
+        ]
+        entries += [Patch(color=INK, alpha=0.3, label="agreement")]
+    elif with_truth:
+        entries += [Line2D([], [], color=TRUTH, label=f"{names[0]}, truth")]
+        entries += [Patch(color=AGREEMENT, alpha=0.4, label="agreement")]
+    figure.legend(handles=entries, loc="lower center", ncols=len(entries), frameon=False, labelcolor=INK, fontsize=10)
+
+
+def _caption(title: str, masks: np.ndarray, truth: np.ndarray | None, names: Sequence[str]) -> str:
+    if truth is None:
+        return title
+    scores = [dice(mask, true) for mask, true in zip(masks, truth)]
+    if len(names) == 1:
+        return f"{title}   Dice {scores[0]:.2f}".strip()
+    return f"{title}   Dice " + ", ".join(f"{name} {score:.2f}" for name, score in zip(names, scores))

@@ -1,0 +1,62 @@
+"""Lower precision where the device gains by it, full precision where it would lose."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Optional, Union
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+
+Device = Union[str, torch.device]
+
+
+def fast_dtype(device: Device) -> Optional[torch.dtype]:
+    """The dtype that this device multiplies matrices in faster than in float32, or None.
+
+    CUDA: bfloat16 from compute capability 8 on, else None (float16 would need a gradient scaler). CPU: bfloat16 with
+    AVX512-BF16 or AMX; without them it is emulated and several times slower than float32.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda" and torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8:
+        return torch.bfloat16
+    if kind == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return None
+
+
+def describe(device: Device, amp: bool) -> str:
+    """The words for a run's heading, such as ``cpu, float32``."""
+    dtype = (fast_dtype(device) if amp else None) or torch.float32
+    return f"{torch.device(device)}, {str(dtype).removeprefix('torch.')}"
+
+
+class PrecisionInferer(Inferer):
+    """Run another inferer on plain tensors, under autocast where `fast_dtype` names one; results are float32.
+
+    MONAI's own ``amp`` knows CUDA only. The image's metadata is taken off on the way in, since every operation on a
+    `MetaTensor` costs a Python call.
+
+    Args:
+        inferer: e.g. `monai.inferers.SimpleInferer` or `SliceInferer`.
+        device: where the network runs.
+        amp: False keeps float32.
+    """
+
+    def __init__(self, inferer: Inferer, device: Device, amp: bool = True) -> None:
+        super().__init__()
+        self.inferer = inferer
+        self.device_type = torch.device(device).type
+        self.dtype = fast_dtype(device) if amp else None
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        """Infer as the wrapped inferer does; a list of outputs (deep supervision) stays a list."""
+        if isinstance(inputs, MetaTensor):
+            inputs = inputs.as_tensor()
+        context: Any = contextlib.nullcontext()
+        if self.dtype is not None:
+            context = torch.autocast(self.device_type, dtype=self.dtype)
+        with context:
+            outputs = self.inferer(inputs, network, *args, **kwargs)
+        return [x.float() for x in outputs] if isinstance(outputs, (list, tuple)) else outputs.float()

@@ -1,0 +1,259 @@
+"""Around MONAI's trainer: checkpoints that survive a kill, a progress bar, the report at the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver, ProgressBar
+
+from shared.errors import InputError
+from shared.precision import describe
+
+LAST = "last.pt"
+BEST = "model.pt"
+
+
+def prepare_run_dir(ckpt_dir: Union[str, os.PathLike], resume: bool) -> Path:
+    """Return the folder for checkpoints; without `resume`, checkpoints of an earlier run are set aside, never lost.
+
+    Args:
+        ckpt_dir: made if missing. An earlier run's files in it move to ``<ckpt_dir>_<time of that run>``.
+        resume: keep them and go on from ``last.pt``.
+    """
+    folder = Path(ckpt_dir).absolute()
+    if idist.get_rank() == 0:
+        last = folder / LAST
+        if last.exists() and not resume:
+            aside = folder.with_name(
+                f"{folder.name}_{time.strftime('%Y%m%d-%H%M%S', time.localtime(last.stat().st_mtime))}"
+            )
+            folder.rename(aside)
+            print(f"checkpoints of an earlier run moved to {aside} (to go on from them: --resume true)")
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class RunCheckpoint:
+    """Save everything that a run needs to go on, after every epoch, and the best weights on their own.
+
+    ``last.pt`` holds network, optimiser, scheduler, epoch and best metric; it is written beside and renamed, so a kill at
+    any moment leaves a whole file. ``model.pt`` is a plain state_dict of the best validation so far.
+
+    Args:
+        ckpt_dir: folder of both files.
+        network, optimizer, lr_scheduler: what is trained.
+        evaluator: the engine that holds the best metric; validates before this handler runs.
+        resume: load ``last.pt`` when the run starts, if there is one.
+    """
+
+    def __init__(
+        self,
+        ckpt_dir: Union[str, os.PathLike],
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: Any,
+        evaluator: Engine,
+        resume: bool = False,
+    ) -> None:
+        self.ckpt_dir = prepare_run_dir(ckpt_dir, resume)
+        self.network = getattr(network, "module", network)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.evaluator = evaluator
+        self.resume = resume
+
+    def attach(self, trainer: Engine) -> None:
+        """Register on the trainer, as its last handler: validation and schedule come before saving."""
+        self.best = BestMetric(self.evaluator)
+        self.objects = {
+            "network": self.network,
+            "optimizer": self.optimizer,
+            "lr_scheduler": self.lr_scheduler,
+            "trainer": trainer,
+            "best": self.best,
+        }
+        saver: Any = DiskSaver(str(self.ckpt_dir), require_empty=False, create_dir=True, atomic=True)
+        self.last = Checkpoint(self.objects, saver, filename_pattern="last.{ext}", n_saved=1)
+        trainer.add_event_handler(Events.STARTED, self.load)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def load(self, trainer: Any) -> None:
+        """Go on from ``last.pt``.
+
+        Raises:
+            InputError: the file belongs to another network, or its run is complete.
+        """
+        path = self.ckpt_dir / LAST
+        if not self.resume:
+            return
+        if not path.exists():
+            print(f"nothing to resume in {self.ckpt_dir}: starting with epoch 1")
+            return
+        epochs = trainer.state.max_epochs
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            Checkpoint.load_objects(self.objects, state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{path} does not fit this network ({reason}): resume with the options it began with"
+            ) from error
+        if trainer.state.epoch >= epochs:
+            raise InputError(f"{path} has all of {trainer.state.epoch} epochs: give a larger --epochs to train on")
+        trainer.state.max_epochs = epochs
+        print(f"resuming after epoch {trainer.state.epoch} of {epochs}, best metric {self.best.value:.4f}")
+
+    def save(self, trainer: Engine) -> None:
+        """Write ``last.pt``, and ``model.pt`` when this epoch's validation is the best so far."""
+        if idist.get_rank() != 0:
+            return
+        if self.best.improved(trainer.state.epoch):
+            draft = self.ckpt_dir / f".{BEST}.{os.getpid()}"
+            torch.save({k: v.detach().cpu() for k, v in self.network.state_dict().items()}, draft)
+            draft.replace(self.ckpt_dir / BEST)
+        self.last(trainer)
+
+
+class BestMetric:
+    """The best metric of an evaluator and its epoch, as something that a checkpoint can hold."""
+
+    def __init__(self, evaluator: Any) -> None:
+        self.evaluator = evaluator
+
+    @property
+    def value(self) -> float:
+        """The best metric so far, -1 before the first validation."""
+        return float(self.evaluator.state.best_metric)
+
+    def improved(self, epoch: int) -> bool:
+        """Whether `epoch` gave the best validation."""
+        return self.evaluator.state.best_metric_epoch == epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Metric and epoch."""
+        return {"metric": self.value, "epoch": int(self.evaluator.state.best_metric_epoch)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put metric and epoch back into the evaluator."""
+        self.evaluator.state.best_metric = state["metric"]
+        self.evaluator.state.best_metric_epoch = state["epoch"]
+
+
+class TrainingProgress:
+    """ignite's progress bar for a trainer (with its loss) or an evaluator (a step a case); rank 0 only.
+
+    Args:
+        name: word before the bar; a trainer's bar counts epochs besides.
+        loss: show the loss.
+    """
+
+    def __init__(self, name: str = "epoch", loss: bool = False) -> None:
+        self.name = name
+        self.loss = loss
+
+    def attach(self, engine: Any) -> None:
+        """Register the bar."""
+        if idist.get_rank() != 0:
+            return
+        style = "{desc} [{bar:24}] {percentage:3.0f}%  {elapsed}<{remaining}{postfix}"
+        bar = ProgressBar(persist=self.loss, desc=self.name, bar_format=style)
+        output: Optional[Callable[[Any], Any]] = mean_loss if self.loss else None
+        bar.attach(engine, output_transform=output)
+
+
+def mean_loss(output: Any) -> dict[str, float]:
+    """The loss of an iteration, from a MONAI trainer's output (a dict, or a list of one a sample)."""
+    first = output[0] if isinstance(output, list) else output
+    return {"loss": float(first["loss"])}
+
+
+def heading(
+    name: str, data: str, counts: dict[str, int], device: Any, amp: bool, network: torch.nn.Module, encoder: str
+) -> None:
+    """Print what is about to run on what: the first line a user sees."""
+    if idist.get_rank() != 0:
+        return
+    parameters = sum(p.numel() for p in network.parameters()) / 1e6
+    split = ", ".join(f"{n} {part}" for part, n in counts.items())
+    print(
+        f"{name}  {sum(counts.values())} {data} ({split})  {describe(device, amp)}  {parameters:.1f} M parameters, encoder {encoder}",
+        flush=True,
+    )
+
+
+def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir: Union[str, os.PathLike]) -> None:
+    """After training: validate once more with the best weights, case by case, with tables and pictures.
+
+    Args:
+        network: takes the best weights.
+        evaluator: the training's validation engine.
+        report: a `shared.report.ReportHandler`.
+        ckpt_dir: folder of ``model.pt``.
+    """
+    path = Path(ckpt_dir) / BEST
+    if path.exists():
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        getattr(network, "module", network).load_state_dict(state)
+    report.attach(evaluator)
+    evaluator.run()
+
+
+def load_weights(network: torch.nn.Module, path: Union[str, os.PathLike]) -> None:
+    """Load a plain state_dict strictly.
+
+    Raises:
+        InputError: the file is missing, is no checkpoint, or belongs to another network; says which tensors differ.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"weights {file} not found: give --ckpt_dir the folder of a model.pt, or train first")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"weights {file} cannot be read ({str(error).splitlines()[0][:120]}): download or train again"
+        ) from error
+    state = state.get("network", state.get("model", state))
+    own = getattr(network, "module", network)
+    wrong = misfits(own.state_dict(), state)
+    if wrong:
+        raise InputError(f"weights {file} belong to another network ({wrong}): give the options they were trained with")
+    own.load_state_dict(state)
+
+
+def misfits(wanted: dict[str, torch.Tensor], found: dict[str, Any]) -> str:
+    """Say in a few words how two state_dicts differ; empty if they fit."""
+    missing = sorted(wanted.keys() - found.keys())
+    extra = sorted(found.keys() - wanted.keys())
+    other = [k for k in wanted.keys() & found.keys() if wanted[k].shape != getattr(found[k], "shape", None)]
+    parts: Sequence[str] = [
+        f"{len(names)} {what}, e.g. {sorted(names)[0]}"
+        for what, names in (("missing", missing), ("unknown", extra), ("of another shape", other))
+        if names
+    ]
+    return "; ".join(parts)
+
+
+class ValidationLine:
+    """Print one line a validation: epoch, metric, and whether it is the best so far; rank 0 only."""
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+
+    def attach(self, evaluator: Engine) -> None:
+        """Register on the evaluator."""
+        evaluator.add_event_handler(Events.COMPLETED, self.show)
+
+    def show(self, evaluator: Any) -> None:
+        """Print the line; the evaluator's epoch is that of the training."""
+        if idist.get_rank() == 0:
+            state = evaluator.state
+            best = "  best so far" if state.best_metric_epoch == state.epoch else ""
+            print(f"epoch {state.epoch}  validation Dice {state.metrics[self.metric]:.4f}{best}", flush=True)

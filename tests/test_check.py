@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from shared.check import check_items, check_output_dir, require, unknown_keys
+from shared.data.datalists import expand_datalist
+from shared.errors import InputError
+
+REAL = os.environ.get("BUNDLES_REAL_DATA")
+CHANNELS = ["flair", "t1"]
+SHAPE = (6, 5, 4)
+
+
+def save(path: Path, shape: tuple[int, ...] = SHAPE, affine: np.ndarray | None = None, value: float = 1) -> str:
+    array = np.full(shape, value, np.float32)
+    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    return str(path)
+
+
+def item(folder: Path, **changes) -> dict:
+    image = [save(folder / f"{name}.nii.gz") for name in CHANNELS]
+    return {"image": image, "label": save(folder / "lesion.nii.gz"), "case_id": "p03"} | changes
+
+
+def corrupt(path: Path, keep: int) -> str:
+    save(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    return str(path)
+
+
+def folder(path: Path, dicom: bool) -> str:
+    path.mkdir()
+    (path / "a").write_bytes(bytes(128) + b"DICM" if dicom else b"text")
+    return str(path)
+
+
+def test_good_items_have_no_problem(tmp_path):
+    good = item(tmp_path)
+    partial = good | {"image": [None, good["image"][1]]}
+    four_d = good | {"image": save(tmp_path / "4d.nii.gz", (*SHAPE, 2))}
+    dicom = good | {"image": [folder(tmp_path / "dicom", True), good["image"][1]]}
+    assert check_items([good, partial, four_d, dicom], CHANNELS, labels=[0, 1], need_label=True) == []
+
+
+PROBLEMS = {
+    "not found": (lambda d: {"image": [str(d / "x.nii.gz"), None]}, ["flair", "x.nii.gz not found"]),
+    "bad header": (lambda d: {"image": [corrupt(d / "c.nii", 100), None]}, ["flair", "c.nii cannot be read"]),
+    "cut after header": (lambda d: {"image": [corrupt(d / "c.nii", 352), None]}, ["c.nii cannot be read"]),
+    "count": (lambda d: {"image": [save(d / "a.nii")]}, ["1 channel where 2 are declared (flair, t1): give null"]),
+    "4-D count": (lambda d: {"image": save(d / "a.nii", (*SHAPE, 3))}, ["a.nii: 3 channels where 2"]),
+    "4-D in a list": (lambda d: {"image": [save(d / "a.nii", (*SHAPE, 3)), None]}, ["a.nii holds 3 volumes"]),
+    "shape": (
+        lambda d: {"image": [save(d / "a.nii"), save(d / "b.nii", (6, 5, 3))]},
+        ["t1 has shape 6 x 5 x 3"],
+    ),
+    "affine": (
+        lambda d: {"image": [save(d / "a.nii"), save(d / "b.nii", affine=np.eye(4) * 2)]},
+        ["register t1 to flair"],
+    ),
+    "2-D": (lambda d: {"image": [save(d / "a.nii", (6, 5)), None]}, ["shape 6 x 5", "(X, Y, 1)"]),
+    "all missing": (lambda d: {"image": [None, "None"]}, ["every sequence is missing: give at least one of flair, t1"]),
+    "no image": (lambda d: {"image": None}, ["every sequence is missing"]),
+    "no DICOM": (lambda d: {"image": [folder(d / "series", False), None]}, ["series holds no DICOM file"]),
+    "no label": (lambda d: {"label": None}, ["has no label"]),
+    "label shape": (lambda d: {"label": save(d / "l.nii", (6, 5, 3))}, ["l.nii", "label has shape 6 x 5 x 3"]),
+    "label value": (lambda d: {"label": save(d / "l.nii", value=2)}, ["l.nii", "values 2 where 0, 1"]),
+    "label not found": (lambda d: {"label": str(d / "l.nii")}, ["label", "l.nii not found"]),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_each_problem_is_one_line(tmp_path, name):
+    change, parts = PROBLEMS[name]
+    (line,) = check_items([item(tmp_path, **change(tmp_path))], CHANNELS, labels=[0, 1], need_label=True)
+    assert line.startswith("case p03") and "\n" not in line
+    for part in parts:
+        assert part in line
+
+
+def test_all_problems_come_at_once(tmp_path):
+    bad = item(tmp_path, image=[str(tmp_path / "x.nii.gz"), str(tmp_path / "y.nii.gz")], label=None)
+    assert len(check_items([bad, bad], CHANNELS, need_label=True)) == 6
+
+
+def test_no_items():
+    assert check_items([], CHANNELS) == ["the data list holds no case: check --dataset_dir and the split"]
+
+
+@pytest.mark.parametrize(
+    "key, message",
+    [
+        ("output_dirr", "unknown override 'output_dirr': did you mean 'output_dir'?"),
+        ("epoch", "unknown override 'epoch': did you mean 'epochs'?"),
+        ("zzz", "unknown override 'zzz': the config has epochs, output_dir"),
+    ],
+)
+def test_unknown_keys(key, message):
+    assert unknown_keys([key, "epochs"], ["output_dir", "epochs"]) == [message]
+
+
+def test_output_dir(tmp_path):
+    assert check_output_dir(tmp_path / "new" / "deep", needed_mb=1) == []
+    assert list(tmp_path.iterdir()) == []
+    (full,) = check_output_dir(tmp_path, needed_mb=1e12)
+    assert "MB free where 1000000000000 MB are needed" in full and str(tmp_path) in full
+
+
+def test_output_dir_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    (line,) = check_output_dir(tmp_path / "file" / "run")
+    assert f"{tmp_path / 'file'} is a file" in line and "--output_dir" in line
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that even root cannot write")
+def test_output_dir_that_root_cannot_write():
+    (line,) = check_output_dir("/proc/self/run")
+    assert "cannot be written" in line
+
+
+def test_require():
+    require([])
+    with pytest.raises(InputError, match="^only one$"):
+        require(["only one"])
+    with pytest.raises(InputError) as caught:
+        require([f"problem {number}" for number in range(23)])
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "problem 0" and lines[19] == "problem 19" and lines[20:] == ["... and 3 more"]
+
+
+@pytest.mark.skipif(not REAL, reason="BUNDLES_REAL_DATA is not set")
+def test_real_lists_are_fine():
+    for name, split, channels in (
+        ("brain_lgg64", "training", ["flair", "t1", "t1ce"]),
+        ("brain_lgg64", "incomplete", ["flair", "t1", "t1ce"]),
+        ("brain_ms", "training", ["flair", "t1", "t1ce", "t2"]),
+    ):
+        items = expand_datalist(Path(REAL) / name / "dataset.json", split)
+        assert check_items(items, channels, labels=[0, 1], need_label=True) == []

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd, Spacingd
+
+from shared.data.datalists import expand_datalist
+from shared.data.transforms import LoadSequencesd
+from shared.inference import PredictionHandler, PredictionIndex, save_prediction
+
+OBLIQUE = np.array([[-0.8, 0.3, 0.1, 40], [0.2, 0.9, -0.6, -30], [0.1, 0.3, 2.9, 12], [0, 0, 0, 1]])
+
+
+def test_prediction_lies_on_its_input(tmp_path):
+    label = np.random.default_rng(0).integers(0, 4, (1, 7, 6, 5)).astype(np.float32)
+    path = save_prediction(MetaTensor(torch.from_numpy(label), torch.from_numpy(OBLIQUE)), tmp_path, "p1")
+    assert path == tmp_path / "p1" / "p1_seg.nii.gz" and [file.name for file in path.parent.iterdir()] == [path.name]
+    image: nib.Nifti1Image = nib.load(path)
+    assert image.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(image.dataobj), label[0])
+    assert np.allclose(image.affine, OBLIQUE, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "array", [torch.zeros(2, 3, 3, 3), torch.full((1, 3, 3, 3), 0.5), torch.full((1, 3, 3, 3), 256.0)]
+)
+def test_what_is_no_label_map(tmp_path, array):
+    with pytest.raises(ValueError, match="prediction"):
+        save_prediction(MetaTensor(array), tmp_path, "p1")
+
+
+def test_index_is_whole_after_each_case(tmp_path):
+    index = PredictionIndex(tmp_path, ["flair", "t1"])
+    for number in (1, 2):
+        path = index.add(f"p{number}", ["/d/flair.nii.gz", None], tmp_path / "p1" / "p1_seg.nii.gz", tmp_path / "o.png")
+        entries = json.loads(path.read_text())
+        assert [entry["case_id"] for entry in entries] == ["p1", "p2"][:number]
+    assert entries[0] == {
+        "case_id": "p1",
+        "image": ["/d/flair.nii.gz", None],
+        "missing": ["t1"],
+        "prediction": "p1/p1_seg.nii.gz",
+        "overlay": "o.png",
+    }
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions.json"]
+
+
+class Threshold(torch.nn.Module):
+    """Stands for a network: lesion where the second sequence is bright."""
+
+    def forward(self, image):
+        return torch.cat([1 - image[:, 1:2], image[:, 1:2]], 1)
+
+
+@pytest.mark.parametrize("overlays", [True, False])
+def test_handler_writes_in_the_grid_of_the_input(tmp_path, overlays):
+    """The network sees another orientation and spacing; what lands on disk lies on the input."""
+    lesion = np.zeros((20, 24, 10), np.float32)
+    lesion[4:12, 6:18, 2:8] = 1
+    nib.save(nib.Nifti1Image(lesion, OBLIQUE), tmp_path / "t1.nii.gz")
+    listed = {"testing": [{"image": [None, "t1.nii.gz"], "case_id": "p1"}]}
+    (tmp_path / "dataset.json").write_text(json.dumps(listed))
+    items = expand_datalist(tmp_path / "dataset.json", "testing")
+    before = Compose(
+        [
+            LoadSequencesd("image", ["flair", "t1"]),
+            Orientationd("image", "RAS", labels=None),
+            Spacingd("image", (1, 1, 1)),
+        ]
+    )
+    after = Compose(
+        [Invertd("pred", before, orig_keys="image", nearest_interp=False), AsDiscreted("pred", argmax=True)]
+    )
+    output = tmp_path / "out"
+    SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset(items, before), batch_size=1),
+        network=Threshold(),
+        postprocessing=after,
+        val_handlers=[PredictionHandler(output, items, ["flair", "t1"], ["lesion"], overlays)],
+    ).run()
+    image: nib.Nifti1Image = nib.load(output / "p1" / "p1_seg.nii.gz")
+    assert image.shape == lesion.shape and np.allclose(image.affine, OBLIQUE, atol=1e-4)
+    assert (np.asarray(image.dataobj) == lesion).mean() > 0.95
+    (entry,) = json.loads((output / "predictions.json").read_text())
+    assert entry["missing"] == ["flair"] and entry["image"] == [None, str(tmp_path / "t1.nii.gz")]
+    assert entry["overlay"] == ("p1/p1_overlay.png" if overlays else None)
+    assert (output / "p1" / "p1_overlay.png").is_file() == overlays
