@@ -47,7 +47,7 @@ def check_release(home: Path) -> None:
     wanted = next(line.split('"')[1] for line in lines if line.startswith("__version__"))
     if wanted != shared.__version__:
         raise InputError(
-            f"this bundle needs shared {wanted}, but {shared.__version__} is loaded from {Path(shared.__file__).parent}: "
+            f"this bundle needs shared {wanted}; {shared.__version__} is loaded from {Path(shared.__file__).parent}: "
             "run bundles of different releases in different processes"
         )
 

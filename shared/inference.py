@@ -19,6 +19,8 @@ from shared.files import write_atomic
 from shared.overlays import save_overlay
 from shared.report import case_name
 
+MAX_LINES = 20  # of the summary in the terminal
+
 
 def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -> Path:
     """Write a label map as ``<folder>/<case_id>/<case_id>_seg.nii.gz``.
@@ -142,6 +144,17 @@ class PredictionHandler:
     def attach(self, engine: Engine) -> None:
         """Register the handler's event."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+
+    def summary(self) -> None:
+        """Print where the results of the run are."""
+        entries = list(self.index.entries.values())
+        print(f"segmented {len(entries)} {'case' if len(entries) == 1 else 'cases'}")
+        for entry in entries[:MAX_LINES]:
+            missing = f"  (without {', '.join(entry['missing'])})" if entry["missing"] else ""
+            print(f"  {self.output_dir / entry['prediction']}{missing}")
+        if len(entries) > MAX_LINES:
+            print(f"  ... and {len(entries) - MAX_LINES} more")
+        print(f"index  {self.output_dir / 'predictions.json'}", flush=True)
 
     def _write(self, engine: Engine) -> None:
         state: Any = engine.state

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Optional, Union
+from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 
-Device = Union[str, torch.device]
+Device = str | torch.device
 
 
-def fast_dtype(device: Device) -> Optional[torch.dtype]:
+def fast_dtype(device: Device) -> torch.dtype | None:
     """The dtype that this device multiplies matrices in faster than in float32, or None.
 
     CUDA: bfloat16 from compute capability 8 on, else None (float16 would need a gradient scaler). CPU: bfloat16 with

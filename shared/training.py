@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -20,7 +20,7 @@ LAST = "last.pt"
 BEST = "model.pt"
 
 
-def prepare_run_dir(ckpt_dir: Union[str, os.PathLike], resume: bool) -> Path:
+def prepare_run_dir(ckpt_dir: str | os.PathLike, resume: bool) -> Path:
     """Return the folder for checkpoints; without `resume`, checkpoints of an earlier run are set aside, never lost.
 
     Args:
@@ -43,8 +43,8 @@ def prepare_run_dir(ckpt_dir: Union[str, os.PathLike], resume: bool) -> Path:
 class RunCheckpoint:
     """Save everything that a run needs to go on, after every epoch, and the best weights on their own.
 
-    ``last.pt`` holds network, optimiser, scheduler, epoch and best metric; it is written beside and renamed, so a kill at
-    any moment leaves a whole file. ``model.pt`` is a plain state_dict of the best validation so far.
+    ``last.pt`` holds network, optimiser, scheduler, epoch and best metric; it is written beside and renamed, so a
+    kill at any moment leaves a whole file. ``model.pt`` is a plain state_dict of the best validation so far.
 
     Args:
         ckpt_dir: folder of both files.
@@ -55,7 +55,7 @@ class RunCheckpoint:
 
     def __init__(
         self,
-        ckpt_dir: Union[str, os.PathLike],
+        ckpt_dir: str | os.PathLike,
         network: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         lr_scheduler: Any,
@@ -164,7 +164,7 @@ class TrainingProgress:
             return
         style = "{desc} [{bar:24}] {percentage:3.0f}%  {elapsed}<{remaining}{postfix}"
         bar = ProgressBar(persist=self.loss, desc=self.name, bar_format=style)
-        output: Optional[Callable[[Any], Any]] = mean_loss if self.loss else None
+        output: Callable[[Any], Any] | None = mean_loss if self.loss else None
         bar.attach(engine, output_transform=output)
 
 
@@ -182,13 +182,11 @@ def heading(
         return
     parameters = sum(p.numel() for p in network.parameters()) / 1e6
     split = ", ".join(f"{n} {part}" for part, n in counts.items())
-    print(
-        f"{name}  {sum(counts.values())} {data} ({split})  {describe(device, amp)}  {parameters:.1f} M parameters, encoder {encoder}",
-        flush=True,
-    )
+    size = f"{parameters:.1f} M parameters, encoder {encoder}"
+    print(f"{name}  {sum(counts.values())} {data} ({split})  {describe(device, amp)}  {size}", flush=True)
 
 
-def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir: Union[str, os.PathLike]) -> None:
+def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir: str | os.PathLike) -> None:
     """After training: validate once more with the best weights, case by case, with tables and pictures.
 
     Args:
@@ -205,7 +203,7 @@ def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir:
     evaluator.run()
 
 
-def load_weights(network: torch.nn.Module, path: Union[str, os.PathLike]) -> None:
+def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
     """Load a plain state_dict strictly.
 
     Raises:

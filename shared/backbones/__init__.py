@@ -1,0 +1,1 @@
+"""Foundation models behind one small interface: stem, stages, channels, strides."""

@@ -1,0 +1,1 @@
+"""Layers of the methods; they know torch and nothing else."""

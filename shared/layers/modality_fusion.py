@@ -1,8 +1,6 @@
 """Dynamic fusion of any number of modality streams, any of which may be missing."""
 
-from __future__ import annotations
-
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +50,7 @@ class DynamicModalFusion(nn.Module):
         channels: int,
         num_modalities: int,
         context_channels: int = 0,
-        attention_channels: Optional[int] = None,
+        attention_channels: int | None = None,
         num_heads: int = 2,
     ) -> None:
         super().__init__()
@@ -78,7 +76,7 @@ class DynamicModalFusion(nn.Module):
         nn.init.eye_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, streams: Tensor, available: Tensor, context: Optional[Tensor] = None) -> FusionOutput:
+    def forward(self, streams: Tensor, available: Tensor, context: Tensor | None = None) -> FusionOutput:
         """Fuse the streams.
 
         Args:
@@ -90,7 +88,7 @@ class DynamicModalFusion(nn.Module):
             ValueError: wrong number of streams, no context where one is declared, or an image with no stream at all.
         """
         available = available.to(torch.bool)
-        if not torch.jit.is_tracing() and not torch.compiler.is_exporting():
+        if not torch.jit.is_scripting():
             self._check(streams, available, context)
         streams = streams + self.modality_code
         streams = streams + self._attend(self.norm(streams), available)
@@ -116,7 +114,10 @@ class DynamicModalFusion(nn.Module):
         seen = (scores.softmax(3)[..., None] * value[:, :, None]).sum(3)  # (B, N, M, heads, d)
         return self.proj(seen.flatten(3))
 
-    def _check(self, streams: Tensor, available: Tensor, context: Optional[Tensor]) -> None:
+    @torch.jit.unused
+    def _check(self, streams: Tensor, available: Tensor, context: Tensor | None) -> None:
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            return  # an exported graph holds no branch on data
         modalities = self.modality_code.shape[0]
         if streams.shape[2] != modalities:
             raise ValueError(f"{streams.shape[2]} modality streams where {modalities} are declared")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,7 +45,7 @@ class DetailStem(nn.Module):
         channels: width at strides 1, 2, 4, ...; the input's sides must be multiples of the last stride.
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int] = (16, 32, 64)) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int] = (8, 24, 48)) -> None:
         super().__init__()
         blocks: list[nn.Module] = [conv_block(in_channels, channels[0])]
         for before, after in zip(channels[:-1], channels[1:]):
@@ -75,7 +74,7 @@ class DecoderLevel(nn.Module):
         self.lateral: nn.Module = nn.Conv2d(feature_channels, width, 1) if feature_channels else nn.Identity()
         self.merge = ResidualBlock(width, width)
 
-    def forward(self, x: Tensor, size: list[int], feature: Optional[Tensor], detail: Optional[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, size: list[int], feature: Tensor | None, detail: Tensor | None) -> Tensor:
         """(B, below, h, w), features of any resolution, detail (B, width, H, W) -> (B, width, H, W), (H, W) = size."""
         x = resize(self.below(x), size)  # fewer channels first: the resampling is the cheaper for it
         if feature is not None:
@@ -89,7 +88,7 @@ class LayerwiseUpsamplingDecoder(nn.Module):
     """Merge features of several depths and a detail stem, one level at a time, up to full resolution.
 
     The deepest features open the decoder at their own stride. Each level merges what came from below, the next
-    shallower features (resized to the level) and the detail stem's features of that stride; then the resolution doubles.
+    shallower features (resized to the level) and the detail stem's features of that stride; the resolution doubles.
     DESIGN.md section 2; widths and the pairing of depths with levels are our choice, after UNETR (Hatamizadeh 2022).
 
     Args:
@@ -119,7 +118,9 @@ class LayerwiseUpsamplingDecoder(nn.Module):
             raise ValueError(f"strides must be powers of two that do not fall, got {list(in_strides)}")
         widths = [detail_channels[min(i, len(detail_channels) - 1)] for i in range(deepest + 1)]
         self.start = nn.Sequential(
-            nn.Conv2d(in_channels[-1], widths[deepest], 1), nn.InstanceNorm2d(widths[deepest], affine=True), nn.SiLU(inplace=True)
+            nn.Conv2d(in_channels[-1], widths[deepest], 1),
+            nn.InstanceNorm2d(widths[deepest], affine=True),
+            nn.SiLU(inplace=True),
         )
         self.dropout = nn.Dropout2d(dropout)
         # Levels from deep to full resolution; -1 stands for "none of these at this level".
@@ -157,9 +158,9 @@ class LayerwiseUpsamplingDecoder(nn.Module):
         x = self.dropout(self.start(features[-1]))
         decoded: list[Tensor] = []
         for step, level in enumerate(self.levels):
-            scale = 2 ** (len(self.levels) - 1 - step)
-            feature: Optional[Tensor] = None
-            detail: Optional[Tensor] = None
+            scale = 1 << (len(self.levels) - 1 - step)
+            feature: Tensor | None = None
+            detail: Tensor | None = None
             if self.feature_index[step] >= 0:
                 feature = features[self.feature_index[step]]
             if self.detail_index[step] >= 0:

@@ -46,6 +46,6 @@ class SamUpsampling(nn.Module):
         )
 
     def forward(self, features: list[Tensor], details: list[Tensor]) -> list[Tensor]:
-        """Features (B, C, h, w), the last is used; details[0] (B, M, H, W) gives the size -> [(B, num_classes, H, W)]."""
+        """The last of `features` (B, C, h, w), at the size of details[0] (B, M, H, W) -> [(B, num_classes, H, W)]."""
         size = [details[0].shape[-2], details[0].shape[-1]]
         return [F.interpolate(self.upscale(features[-1]), size=size, mode="bilinear", align_corners=False)]

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 from shared.check import check_items, check_output_dir, require
 from shared.data.datalists import expand_datalist, parse_input
@@ -16,7 +16,7 @@ from shared.errors import InputError
 Items = list[dict[str, Any]]
 
 
-def dataset_file(dataset_dir: Union[str, os.PathLike], builtin_dir: Union[str, os.PathLike]) -> Path:
+def dataset_file(dataset_dir: str | os.PathLike, builtin_dir: str | os.PathLike) -> Path:
     """Return ``dataset.json`` of a folder; the built-in phantoms are made on first use.
 
     Raises:
@@ -26,12 +26,14 @@ def dataset_file(dataset_dir: Union[str, os.PathLike], builtin_dir: Union[str, o
     if folder == Path(builtin_dir).absolute():
         return make_brain_phantoms(folder)
     if not (folder / "dataset.json").is_file():
-        raise InputError(f"no dataset.json in {folder}: write one (docs/README.md shows it) or leave --dataset_dir away")
+        raise InputError(
+            f"no dataset.json in {folder}: write one (docs/README.md shows it) or leave --dataset_dir away"
+        )
     return folder / "dataset.json"
 
 
 def load_split(
-    dataset_dir: Union[str, os.PathLike], split: str, builtin_dir: Union[str, os.PathLike], val_share: float = 0.2
+    dataset_dir: str | os.PathLike, split: str, builtin_dir: str | os.PathLike, val_share: float = 0.2
 ) -> Items:
     """Return the cases of a split.
 
@@ -58,9 +60,7 @@ def load_split(
     return training if split == "training" else validation
 
 
-def load_input(
-    dataset_dir: Union[str, os.PathLike], split: str, builtin_dir: Union[str, os.PathLike], input: Any = None
-) -> Items:
+def load_input(dataset_dir: str | os.PathLike, split: str, builtin_dir: str | os.PathLike, input: Any = None) -> Items:
     """Return the one case of ``--input``, or the cases of a split."""
     return load_split(dataset_dir, split, builtin_dir) if input is None else [parse_input(input)]
 
@@ -68,8 +68,8 @@ def load_input(
 def preflight(
     items: Sequence[Items],
     channels: Sequence[str],
-    output_dir: Union[str, os.PathLike],
-    labels: Optional[Sequence[int]] = None,
+    output_dir: str | os.PathLike,
+    labels: Sequence[int] | None = None,
 ) -> None:
     """Check all data by their headers and the output folder by writing, before anything long begins.
 

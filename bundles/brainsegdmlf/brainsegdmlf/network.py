@@ -4,16 +4,16 @@ An independent implementation of the published abstract (Wang et al. 2025, arXiv
 open is our choice and stands in docs/README.md.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from shared.backbones.sam import build_encoder
 from shared.layers.modality_fusion import DynamicModalFusion, drop_modalities
 from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .blocks import SamUpsampling, StreamAdapter
 
@@ -46,21 +46,24 @@ class BrainSegDMLF(nn.Module):
         dropout: share of the deepest channels dropped in training.
     """
 
+    dmif: Final[bool]  # TorchScript leaves out the branches that a network does not take
+    layerwise_decoder: Final[bool]
+
     def __init__(
         self,
         in_channels: int = 4,
         num_classes: int = 2,
         encoder: str = "vit_tiny",
-        checkpoint: Optional[str] = None,
+        checkpoint: str | None = None,
         tuning: str = "full",
         lora_rank: int = 4,
-        encoder_size: Optional[int] = None,
-        feature_stride: Optional[int] = None,
+        encoder_size: int | None = None,
+        feature_stride: int | None = None,
         dmif: bool = True,
         layerwise_decoder: bool = True,
         modality_drop: float = 0.15,
         deep_supervision: int = 2,
-        detail_channels: Sequence[int] = (16, 32, 64),
+        detail_channels: Sequence[int] = (8, 24, 48),
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
@@ -97,7 +100,7 @@ class BrainSegDMLF(nn.Module):
         else:
             self.decoder = SamUpsampling(channels[-1], num_classes)
 
-    def forward(self, image: Tensor) -> Union[Tensor, list[Tensor]]:
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Segment slices.
 
         Args:
@@ -112,7 +115,7 @@ class BrainSegDMLF(nn.Module):
         features, _ = self.encode(image, available)
         details = self.detail_stem(image) if self.layerwise_decoder else [image]
         logits = self.decoder(features, details)
-        masks = [x[..., : -(-height // 2**i), : -(-width // 2**i)] for i, x in enumerate(logits)]
+        masks = [x[..., : height + (1 << i) - 1 >> i, : width + (1 << i) - 1 >> i] for i, x in enumerate(logits)]
         if self.training:
             return masks
         return masks[0]
@@ -121,8 +124,8 @@ class BrainSegDMLF(nn.Module):
         """Pad to what encoder and decoder can halve, find the sequences that are there, drop some in training.
 
         Returns:
-            the image (B, M, H', W'), zero where a sequence is missing, and the availability (B, M) bool. A slice that is
-            empty in every sequence (above the head, say) counts as complete: nothing is missing there.
+            the image (B, M, H', W'), zero where a sequence is missing, and the availability (B, M) bool. A slice that
+            is empty in every sequence (above the head, say) counts as complete: nothing is missing there.
         """
         height, width = image.shape[-2:]
         image = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))

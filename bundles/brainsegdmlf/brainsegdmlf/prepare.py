@@ -1,4 +1,4 @@
-"""Make this bundle importable wherever it stands; every config runs this file first (``"code": "$runpy.run_path(...)"``).
+"""Make this bundle importable wherever it stands; every config runs this file first, under the key ``code``.
 
 A checkout holds ``shared`` beside ``bundles``, a packaged bundle holds it inside its own folder.
 """

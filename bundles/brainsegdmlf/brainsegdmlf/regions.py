@@ -19,7 +19,9 @@ class LabelToRegionsd(MapTransform):
         regions: name of a region -> the label values that it unites, in channel order.
     """
 
-    def __init__(self, keys: KeysCollection, regions: Mapping[str, Sequence[int]], allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, regions: Mapping[str, Sequence[int]], allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.regions = {name: list(values) for name, values in regions.items()}
 
@@ -29,7 +31,10 @@ class LabelToRegionsd(MapTransform):
         for key in self.key_iterator(result):
             label = result[key]
             plain = torch.as_tensor(label)[0]
-            masks = [torch.isin(plain, torch.tensor(v, dtype=plain.dtype, device=plain.device)) for v in self.regions.values()]
+            masks = [
+                torch.isin(plain, torch.tensor(v, dtype=plain.dtype, device=plain.device))
+                for v in self.regions.values()
+            ]
             stacked = torch.stack(masks).float()
             result[key] = MetaTensor(stacked, meta=label.meta) if isinstance(label, MetaTensor) else stacked
         return result

@@ -1,0 +1,1 @@
+"""Built-in data: made, seeded, never clinical."""

@@ -17,7 +17,7 @@ from .brain_anatomy import Anatomy, Array, sigmoid, smooth_noise
 PLACES = ("periventricular", "deep", "juxtacortical", "infratentorial")
 PLACE_WEIGHTS = (0.45, 0.28, 0.19, 0.08)
 MEDIAN_NUMBER, NUMBER_SPREAD, MAX_NUMBER = 16.0, 1.0, 90  # log-normal
-MEDIAN_RADIUS, RADIUS_SPREAD = 2.0, 0.5  # mm, log-normal: most are dots of 3 to 6 mm
+MEDIAN_RADIUS, RADIUS_SPREAD = 2.8, 0.45  # mm, log-normal: most measure 4 to 8 mm across
 BORDER = (0.35, 0.9)  # mm, half-width of the transition at a lesion's edge
 
 
@@ -95,7 +95,7 @@ def _add_ellipsoid(
     inside = 1 - np.sqrt((local**2).sum(0)) + rng.uniform(0.1, 0.3) * noise[where]
     tissue = anatomy.wm[where] + (0.8 if place == "juxtacortical" else 0.35) * anatomy.gm[where]
     part = sigmoid(inside * radius / rng.uniform(*BORDER)) * np.clip(tissue * 1.3, 0, 1)
-    out.add(where, part.astype(np.float32), float(rng.uniform(0.55, 1.25)), float(rng.beta(1.2, 4)))
+    out.add(where, part.astype(np.float32), float(rng.uniform(0.7, 1.25)), float(rng.beta(1.2, 4)))
     kind = rng.random()
     if kind < 0.07 and radius > 2.5:  # a centre that turned to fluid
         core = sigmoid((inside - rng.uniform(0.45, 0.6)) * radius / 0.5).astype(np.float32) * part
