@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,5 +79,5 @@ def unknown_overrides(config: Mapping[str, Any], configs_dir: Path) -> list[str]
         if file.name != "metadata.json":
             known |= json.loads(file.read_text(encoding="utf-8")).keys()
     text = json.dumps(config, default=str)
-    used = {key for key in config if any(f"{mark}{key}" in text for mark in "@%")}
+    used = {key for key in config if re.search(rf"[@%]{re.escape(key)}(?!\w)", text)}  # @epochs is no use of epoch
     return unknown_keys([key for key in config if key not in used], known)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor, NibabelWriter
+from monai.data import MetaTensor
 
 from shared.data.datalists import is_missing
 from shared.data.transforms import load_volume
@@ -47,11 +48,13 @@ def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -
         raise ValueError("prediction holds values that are no integers from 0 to 255")
     target = Path(folder) / case_id / f"{case_id}_seg.nii.gz"
     target.parent.mkdir(parents=True, exist_ok=True)
-    writer = NibabelWriter(output_dtype=np.uint8)
-    writer.set_data_array(array.numpy(), channel_dim=None)
-    writer.set_metadata({"affine": pred.affine.cpu(), "original_affine": pred.affine.cpu()}, resample=False)
+    affine = np.asarray(pred.affine.cpu(), float)
+    image = nib.Nifti1Image(array.to(torch.uint8).numpy(), affine)  # MONAI's writer drops the last axis of a slice
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
     temporary = target.with_name(f".{os.getpid()}_{target.name}")
-    writer.write(str(temporary), verbose=False)
+    nib.save(image, temporary)
     os.replace(temporary, target)
     return target
 

@@ -36,7 +36,7 @@ class PrecisionInferer(Inferer):
     """Run another inferer on plain tensors, under autocast where `fast_dtype` names one; results are float32.
 
     MONAI's own ``amp`` knows CUDA only. The image's metadata is taken off on the way in, since every operation on a
-    `MetaTensor` costs a Python call.
+    `MetaTensor` costs a Python call; a single output gets it back.
 
     Args:
         inferer: e.g. `monai.inferers.SimpleInferer` or `SliceInferer`.
@@ -52,6 +52,7 @@ class PrecisionInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         """Infer as the wrapped inferer does; a list of outputs (deep supervision) stays a list."""
+        meta = inputs.meta if isinstance(inputs, MetaTensor) else None
         if isinstance(inputs, MetaTensor):
             inputs = inputs.as_tensor()
         context: Any = contextlib.nullcontext()
@@ -59,4 +60,6 @@ class PrecisionInferer(Inferer):
             context = torch.autocast(self.device_type, dtype=self.dtype)
         with context:
             outputs = self.inferer(inputs, network, *args, **kwargs)
-        return [x.float() for x in outputs] if isinstance(outputs, (list, tuple)) else outputs.float()
+        if isinstance(outputs, (list, tuple)):
+            return [x.float() for x in outputs]
+        return outputs.float() if meta is None else MetaTensor(outputs.float(), meta=meta)  # `Invertd` asks for it

@@ -11,13 +11,15 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver, ProgressBar
+from ignite.handlers import Checkpoint, ProgressBar
 
 from shared.errors import InputError
 from shared.precision import describe
 
 LAST = "last.pt"
 BEST = "model.pt"
+SCHEDULE_LENGTHS = ("warmup_steps", "t_total")  # of MONAI's WarmupCosineSchedule: they follow --epochs, not the file
+SAME_OPTIONS = "resume with the options that it began with"
 
 
 def prepare_run_dir(ckpt_dir: str | os.PathLike, resume: bool) -> Path:
@@ -29,11 +31,11 @@ def prepare_run_dir(ckpt_dir: str | os.PathLike, resume: bool) -> Path:
     """
     folder = Path(ckpt_dir).absolute()
     if idist.get_rank() == 0:
-        last = folder / LAST
-        if last.exists() and not resume:
-            aside = folder.with_name(
-                f"{folder.name}_{time.strftime('%Y%m%d-%H%M%S', time.localtime(last.stat().st_mtime))}"
-            )
+        files = [file for file in (folder / LAST, folder / BEST) if file.exists()]
+        if files and not resume:
+            written = time.strftime("%Y%m%d-%H%M%S", time.localtime(files[0].stat().st_mtime))
+            names = (f"{folder.name}_{written}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 1000))))
+            aside = next(path for path in map(folder.with_name, names) if not path.exists())
             folder.rename(aside)
             print(f"checkpoints of an earlier run moved to {aside} (to go on from them: --resume true)")
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +81,6 @@ class RunCheckpoint:
             "trainer": trainer,
             "best": self.best,
         }
-        saver: Any = DiskSaver(str(self.ckpt_dir), require_empty=False, create_dir=True, atomic=True)
-        self.last = Checkpoint(self.objects, saver, filename_pattern="last.{ext}", n_saved=1)
         trainer.add_event_handler(Events.STARTED, self.load)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
@@ -96,18 +96,28 @@ class RunCheckpoint:
         if not path.exists():
             print(f"nothing to resume in {self.ckpt_dir}: starting with epoch 1")
             return
-        epochs = trainer.state.max_epochs
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        epochs, epoch_length = trainer.state.max_epochs, trainer.state.epoch_length
+        schedule = {k: v for k, v in vars(self.lr_scheduler).items() if k in SCHEDULE_LENGTHS}
         try:
-            Checkpoint.load_objects(self.objects, state)
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a file that is not its own
             raise InputError(
-                f"{path} does not fit this network ({reason}): resume with the options it began with"
+                f"{path} cannot be read ({first_line(error)}): move it away, or start without --resume"
             ) from error
+        try:
+            wrong = misfits(self.network.state_dict(), state["network"])
+            if not wrong:
+                Checkpoint.load_objects(self.objects, state)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} cannot be resumed ({first_line(error)}): {SAME_OPTIONS}") from error
+        if wrong:
+            raise InputError(f"{path} belongs to another network ({wrong}): {SAME_OPTIONS}")
         if trainer.state.epoch >= epochs:
             raise InputError(f"{path} has all of {trainer.state.epoch} epochs: give a larger --epochs to train on")
-        trainer.state.max_epochs = epochs
+        # Whole epochs are done; how many there will be and how long they are is for this run to say.
+        trainer.state.max_epochs, trainer.state.epoch_length = epochs, epoch_length
+        trainer.state.iteration = trainer.state.epoch * epoch_length
+        vars(self.lr_scheduler).update(schedule)
         print(f"resuming after epoch {trainer.state.epoch} of {epochs}, best metric {self.best.value:.4f}")
 
     def save(self, trainer: Engine) -> None:
@@ -115,10 +125,21 @@ class RunCheckpoint:
         if idist.get_rank() != 0:
             return
         if self.best.improved(trainer.state.epoch):
-            draft = self.ckpt_dir / f".{BEST}.{os.getpid()}"
-            torch.save({k: v.detach().cpu() for k, v in self.network.state_dict().items()}, draft)
-            draft.replace(self.ckpt_dir / BEST)
-        self.last(trainer)
+            save_whole({k: v.detach().cpu() for k, v in self.network.state_dict().items()}, self.ckpt_dir / BEST)
+        save_whole({name: item.state_dict() for name, item in self.objects.items()}, self.ckpt_dir / LAST)
+
+
+def save_whole(state: Any, path: Path) -> None:
+    """`torch.save` to a hidden file beside `path`, then rename: whoever opens `path` finds the old or the new one.
+
+    ignite's `Checkpoint` removes the old file before it writes the new one, atomic or not.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(state, draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 class BestMetric:
@@ -215,15 +236,20 @@ def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(
-            f"weights {file} cannot be read ({str(error).splitlines()[0][:120]}): download or train again"
-        ) from error
+        raise InputError(f"weights {file} cannot be read ({first_line(error)}): download or train again") from error
+    if not isinstance(state, dict):
+        raise InputError(f"weights {file} hold a {type(state).__name__}, not a state_dict: download or train again")
     state = state.get("network", state.get("model", state))
     own = getattr(network, "module", network)
     wrong = misfits(own.state_dict(), state)
     if wrong:
         raise InputError(f"weights {file} belong to another network ({wrong}): give the options they were trained with")
     own.load_state_dict(state)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind if it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:120]
 
 
 def misfits(wanted: dict[str, torch.Tensor], found: dict[str, Any]) -> str:

@@ -321,7 +321,7 @@ class SamEncoder(nn.Module):
         return super().train(mode and self.tuning != "frozen")
 
 
-def build_encoder(name: str, **kwargs: Any) -> nn.Module:
+def build_encoder(name: str, **kwargs: Any) -> Any:
     """Build any encoder of this package by name: a key of `SAM_SIZES`, or ``lite_medsam``.
 
     Args:

@@ -63,14 +63,11 @@ class DynamicModalFusion(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * inner, bias=False)
         self.proj = nn.Linear(inner, channels)
-        self.image_score = nn.Sequential(
-            nn.Linear(channels + context_channels, max(8, channels // 4)),
-            nn.GELU(),
-            nn.Linear(max(8, channels // 4), 1),
-        )
+        hidden, image_score = max(8, channels // 4), nn.Linear(max(8, channels // 4), 1)
+        self.image_score = nn.Sequential(nn.Linear(channels + context_channels, hidden), nn.GELU(), image_score)
         self.position_score = nn.Linear(channels, 1)
         self.output = nn.Linear(channels, channels)
-        for layer in (self.proj, self.image_score[2], self.position_score):
+        for layer in (self.proj, image_score, self.position_score):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         nn.init.eye_(self.output.weight)
@@ -90,13 +87,14 @@ class DynamicModalFusion(nn.Module):
         available = available.to(torch.bool)
         if not torch.jit.is_scripting():
             self._check(streams, available, context)
-        streams = streams + self.modality_code
+        missing = ~available
+        # Weight zero alone would not do: zero times NaN is NaN (attention over an empty sentence, say).
+        streams = streams.masked_fill(missing[:, None, :, None], 0.0) + self.modality_code
         streams = streams + self._attend(self.norm(streams), available)
 
         pooled = streams.mean(dim=1)  # (B, M, C)
         if context is not None:
             pooled = torch.cat([pooled, context[:, None].expand(-1, pooled.shape[1], -1)], dim=-1)
-        missing = ~available
         image_weights = self.image_score(pooled)[..., 0].masked_fill(missing, -torch.inf).softmax(-1)  # (B, M)
         scores = self.position_score(streams)[..., 0].masked_fill(missing[:, None], -torch.inf)
         position_weights = scores.softmax(-1)  # (B, N, M)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,7 +49,9 @@ class DetailStem(nn.Module):
 
     def __init__(self, in_channels: int, channels: Sequence[int] = (8, 24, 48)) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [conv_block(in_channels, channels[0])]
+        blocks: list[nn.Module] = [
+            nn.Sequential(nn.Conv2d(in_channels, channels[0], 3, padding=1), nn.SiLU(inplace=True))
+        ]
         for before, after in zip(channels[:-1], channels[1:]):
             blocks.append(ResidualBlock(before, after, stride=2))
         self.blocks = nn.ModuleList(blocks)
@@ -98,6 +102,8 @@ class LayerwiseUpsamplingDecoder(nn.Module):
         num_classes: channels of a mask.
         deep_supervision: number of mask heads besides the full-resolution one; they run in training only.
         dropout: share of the deepest channels dropped in training.
+        prior: probability that a sigmoid head gives every pixel at the start (Lin 2017, RetinaNet: rare foreground is
+            learnt sooner from a low one); None for 0.5.
 
     Raises:
         ValueError: strides that are no powers of two or that fall.
@@ -111,10 +117,11 @@ class LayerwiseUpsamplingDecoder(nn.Module):
         num_classes: int,
         deep_supervision: int = 2,
         dropout: float = 0.0,
+        prior: float | None = None,
     ) -> None:
         super().__init__()
         deepest = int(in_strides[-1]).bit_length() - 1
-        if 2**deepest != in_strides[-1] or list(in_strides) != sorted(in_strides):
+        if any(s < 1 or s & (s - 1) for s in in_strides) or list(in_strides) != sorted(in_strides):
             raise ValueError(f"strides must be powers of two that do not fall, got {list(in_strides)}")
         widths = [detail_channels[min(i, len(detail_channels) - 1)] for i in range(deepest + 1)]
         self.start = nn.Sequential(
@@ -142,7 +149,11 @@ class LayerwiseUpsamplingDecoder(nn.Module):
         self.levels = nn.ModuleList(levels)
         num_heads = min(deep_supervision, deepest) + 1
         self.first_head = len(levels) - num_heads
-        self.heads = nn.ModuleList(nn.Conv2d(widths[i], num_classes, 1) for i in range(num_heads - 1, -1, -1))
+        heads = [nn.Conv2d(widths[i], num_classes, 1) for i in range(num_heads - 1, -1, -1)]
+        if prior is not None:
+            for head in heads:
+                nn.init.constant_(torch.as_tensor(head.bias), math.log(prior / (1 - prior)))
+        self.heads = nn.ModuleList(heads)
 
     def forward(self, features: list[Tensor], details: list[Tensor]) -> list[Tensor]:
         """Decode.

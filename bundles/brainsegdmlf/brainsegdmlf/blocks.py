@@ -22,7 +22,7 @@ class StreamAdapter(nn.Module):
         if hidden.shape[1] != height or hidden.shape[2] != width:
             batch, _, modalities, channels = streams.shape
             maps = streams.permute(0, 2, 3, 1).reshape(batch * modalities, channels, height, width)
-            maps = F.adaptive_avg_pool2d(maps, [hidden.shape[1], hidden.shape[2]])
+            maps = F.adaptive_avg_pool2d(maps, (hidden.shape[1], hidden.shape[2]))
             streams = maps.reshape(batch, modalities, channels, -1).permute(0, 3, 1, 2)
         return self.project(streams)
 

@@ -5,7 +5,7 @@ open is our choice and stands in docs/README.md.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from shared.layers.modality_fusion import DynamicModalFusion, drop_modalities
 from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
 
 from .blocks import SamUpsampling, StreamAdapter
+
+LESION_PRIOR = 0.02  # about the share of lesion in a training patch
 
 
 class ModalityWeights(NamedTuple):
@@ -72,8 +74,9 @@ class BrainSegDMLF(nn.Module):
         self.dmif = dmif
         self.layerwise_decoder = layerwise_decoder
         self.modality_drop = modality_drop
-        self.encoder = build_encoder(encoder, checkpoint=checkpoint, tuning=tuning, lora_rank=lora_rank)
-        channels, strides = self.encoder.channels, self.encoder.strides
+        self.encoder: Any = build_encoder(encoder, checkpoint=checkpoint, tuning=tuning, lora_rank=lora_rank)
+        channels: list[int] = self.encoder.channels
+        strides: list[int] = self.encoder.strides
         stride = feature_stride or strides[-1]
         self.multiple = max(stride, strides[-1]) if encoder_size is None else stride
 
@@ -89,13 +92,14 @@ class BrainSegDMLF(nn.Module):
         if layerwise_decoder:
             self.detail_stem = DetailStem(in_channels, detail_channels)
             scale = stride / strides[-1]
-            self.decoder = LayerwiseUpsamplingDecoder(
+            self.decoder: Any = LayerwiseUpsamplingDecoder(
                 channels,
                 [max(1, int(s * scale)) for s in strides],
                 detail_channels,
                 num_classes,
                 deep_supervision,
                 dropout,
+                prior=LESION_PRIOR,
             )
         else:
             self.decoder = SamUpsampling(channels[-1], num_classes)

@@ -138,9 +138,9 @@ def _upsample(field: Array, shape: Sequence[int]) -> Array:
 def smooth_noise(
     rng: np.random.Generator,
     shape: Sequence[int],
-    spacing: Sequence[float],
+    spacing: Sequence[float] | Array,
     *scales: float,
-    amplitudes: Sequence[float] = (1.0,),
+    amplitudes: Sequence[float] | Array = (1.0,),
 ) -> Array:
     """Sum of Gaussian random fields, float32 of `shape`, mean about 0.
 

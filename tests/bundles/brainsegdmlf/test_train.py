@@ -1,0 +1,149 @@
+"""Training as a user starts it: what it leaves behind, its switches, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+from ignite.engine import Events
+
+from tests.bundles.brainsegdmlf.helpers import (
+    CONFIGS,
+    ROOT,
+    TRAIN,
+    environment,
+    finish,
+    input_error,
+    options,
+    train,
+    workflow,
+)
+
+
+def test_no_property_is_missing(trained):
+    assert not trained.missing
+
+
+def test_products(trained):
+    output = trained.output
+    table = pd.read_csv(output / "metrics.csv")
+    assert table["case_id"].tolist() == ["val_a", "val_b"]
+    report = json.loads((output / "metrics.json").read_text())
+    assert report["summary"]["dice"]["n"] == 2 and report["seed"] == 0
+    assert sorted(p.name for p in (output / "overlays").glob("*.png")) == ["val_a.png", "val_b.png"]
+    assert sorted(p.name for p in (output / "models").iterdir()) == ["last.pt", "model.pt"]
+    assert list((output / "tensorboard").glob("events.*"))
+
+
+def test_text(trained):
+    lines = trained.text.splitlines()
+    assert lines[0].startswith("BrainSegDMLF  6 cases (4 train, 2 validation)  cpu, float32")
+    assert "mean of 2" in trained.text
+    last = [line for line in lines if line.strip()][-4:]
+    assert [line.split()[0] for line in last] == ["pictures", "tables", "weights", "next"]
+
+
+def test_weights_are_a_plain_state_dict_of_the_network(trained):
+    state = torch.load(trained.output / "models" / "model.pt", weights_only=True)
+    network = trained.flow.parser.get_parsed_content("network_def")
+    assert state.keys() == network.state_dict().keys()
+    assert all(torch.is_tensor(value) for value in state.values())
+
+
+def test_shipped_weights_stay(trained):
+    before, after = trained.shipped
+    assert before == after
+
+
+def test_loss_falls(data_dir, tmp_path):
+    flow = workflow(
+        "train",
+        "train",
+        dataset_dir=str(data_dir),
+        output_dir=str(tmp_path),
+        **{**TRAIN, "modality_drop": 0, "learning_rate": 0.005},
+    )
+    flow.initialize()
+    batch = next(iter(flow.parser.get_parsed_content("train#dataloader")))
+    network, loss, optimizer = (flow.parser.get_parsed_content(key) for key in ("network", "loss", "optimizer"))
+    network.train()
+    values = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        value = loss(network(batch["image"]), batch["label"])
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert sum(values[-3:]) / 3 < 0.9 * values[0], values
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [{"dmif": False}, {"layerwise_decoder": False}, {"modality_drop": 0}, {"deep_supervision": 0}],
+    ids=lambda switch: next(iter(switch)),
+)
+def test_ablations(data_dir, tmp_path, switch):
+    train(data_dir, tmp_path, overlays=0, **switch)
+    assert (tmp_path / "models" / "model.pt").is_file()
+    assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
+
+
+def test_regions_that_overlap(data_dir, tmp_path):
+    """BraTS's override: four label values, three regions; here the cases hold only the first."""
+    places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path), "overlays": 0}
+    finish(workflow("train", ["train", "brats"], **places, **TRAIN))
+    assert {"dice_WT", "dice_TC", "dice_ET"} <= set(pd.read_csv(tmp_path / "metrics.csv").columns)
+
+
+@pytest.mark.slow
+def test_resume_after_kill(data_dir, tmp_path, capfd):
+    places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
+    settings = {**places, **TRAIN, "epochs": 12, "overlays": 0}
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "train.json")]
+    command += options({**settings, "device": "cpu", "amp": False})
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    last = tmp_path / "models" / "last.pt"
+    try:
+        while process.poll() is None and not last.exists():
+            time.sleep(0.01)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    saved = torch.load(last, weights_only=True)
+    done = saved["trainer"]["iteration"] // saved["trainer"]["epoch_length"]
+    assert 1 <= done < 12
+
+    flow = workflow("train", "train", **settings, resume=True)
+    flow.initialize()
+    trainer = flow.parser.get_parsed_content("train#trainer")
+    evaluator = flow.parser.get_parsed_content("validate#evaluator")
+    optimizer = flow.parser.get_parsed_content("optimizer")
+    began = {}
+
+    @trainer.on(Events.EPOCH_STARTED)
+    def look(engine):
+        if not began:
+            began.update(epoch=engine.state.epoch, best=evaluator.state.best_metric, optimizer=optimizer.state_dict())
+            began["moments"] = {k: v["exp_avg"].clone() for k, v in began["optimizer"]["state"].items()}
+
+    flow.run()
+    flow.finalize()
+    assert began["epoch"] == done + 1
+    assert began["best"] == pytest.approx(saved["best"]["metric"])
+    assert began["optimizer"]["param_groups"][0]["betas"] == tuple(saved["optimizer"]["param_groups"][0]["betas"])
+    for key, value in began["moments"].items():
+        assert torch.equal(value, saved["optimizer"]["state"][key]["exp_avg"])
+    assert trainer.state.epoch == 12
+    assert f"resuming after epoch {done} of 12" in capfd.readouterr().out
+    assert (tmp_path / "metrics.csv").is_file()
+
+    complete = input_error(finish, workflow("train", "train", **settings, resume=True))
+    assert "has all of 12 epochs" in complete and "--epochs" in complete
