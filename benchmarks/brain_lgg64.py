@@ -1,8 +1,8 @@
 """BrainSegDMLF beside MONAI's UNet and SegResNet on lower-grade glioma, at equal time.
 
 Every model gets the bundle's own pipeline: the same slices, augmentation, loss, optimiser and cosine schedule, and the
-same seconds of training on the same number of threads; only the network (and its learning rate) differs. The weights at
-the end of the time are measured, so no model profits from choosing a checkpoint.
+same CPU seconds of training on the same number of threads (a loaded machine does not favour anybody); only the network
+and its learning rate differ. The weights at the end of the time are measured: none profits from choosing a checkpoint.
 
     python benchmarks/brain_lgg64.py run ours --minutes 15       # one model, writes results/brain_lgg64/ours.json
     python benchmarks/brain_lgg64.py table                       # all results, as Markdown and JSON
@@ -85,7 +85,7 @@ def config(model: str, **overrides: Any) -> ConfigParser:
 
 
 def run(model: str, minutes: float = 15, threads: int = 1, seed: int = 0, learning_rate: float | None = None) -> None:
-    """Train one model for so many minutes and measure it."""
+    """Train one model for so many minutes of CPU time and measure it."""
     torch.set_num_threads(threads)
     set_determinism(seed)
     rate = learning_rate or (0.004 if model.startswith("ours") else 0.002)
@@ -96,8 +96,9 @@ def run(model: str, minutes: float = 15, threads: int = 1, seed: int = 0, learni
     began: list[float] = []
 
     def schedule(engine: Any) -> None:
-        began.append(time.perf_counter()) if not began else None
-        share = min(1.0, (time.perf_counter() - began[0]) / (60 * minutes))
+        if not began:
+            began.append(time.process_time())
+        share = min(1.0, (time.process_time() - began[0]) / (60 * minutes))
         warm = min(1.0, (engine.state.iteration + 1) / 40)
         for group in optimizer.param_groups:
             group["lr"] = rate * warm * (0.5 + 0.5 * math.cos(math.pi * share) + 1e-3)
@@ -106,7 +107,7 @@ def run(model: str, minutes: float = 15, threads: int = 1, seed: int = 0, learni
 
     def show(engine: Any) -> None:
         if engine.state.iteration % 50 == 0:
-            print(f"{model} {time.perf_counter() - began[0]:.0f} s iteration {engine.state.iteration} "
+            print(f"{model} {time.process_time() - began[0]:.0f} s iteration {engine.state.iteration} "
                   f"loss {float(engine.state.output['loss']):.3f}", flush=True)  # fmt: skip
 
     trainer.add_event_handler(Events.ITERATION_STARTED, schedule)
@@ -142,7 +143,9 @@ def measure(parser: ConfigParser, network: torch.nn.Module) -> dict[str, Any]:
     return results
 
 
-def evaluate(parser: ConfigParser, network: torch.nn.Module, cases: list[Any], missing: int | None = None) -> dict[str, Any]:
+def evaluate(
+    parser: ConfigParser, network: torch.nn.Module, cases: list[Any], missing: int | None = None
+) -> dict[str, Any]:
     """Whole volumes, in the grid of the files: mean over patients."""
     inferer, post = parser.get_parsed_content("validate#inferer"), parser.get_parsed_content("validate#postprocessing")
     network.eval()
@@ -159,7 +162,9 @@ def evaluate(parser: ConfigParser, network: torch.nn.Module, cases: list[Any], m
         done = post(case)
         spacing = [float(v) for v in done["label"].pixdim]
         rows.append(case_metrics(done["pred"], done["label"], spacing, ["lesion"], channel_wise=True)["lesion"])
-    means = {key: float(np.mean([row[key] for row in rows])) for key in ("dice", "hd95_mm", "lesion_f1", "lesion_recall")}
+    means = {
+        key: float(np.mean([row[key] for row in rows])) for key in ("dice", "hd95_mm", "lesion_f1", "lesion_recall")
+    }
     return {**means, "seconds_a_volume": float(np.median(seconds)), "cases": [row["dice"] for row in rows]}
 
 
@@ -170,7 +175,7 @@ def table() -> None:
     lines = [
         "# BrainSegDMLF beside MONAI's UNet and SegResNet, `brain_lgg64`",
         "",
-        "62 training patients, 16 validation patients (whole-volume Dice, mean over patients), equal time and threads,",
+        "62 training patients, 16 validation patients (whole-volume Dice, mean over patients), equal CPU time and threads,",
         "same pipeline; made by `benchmarks/brain_lgg64.py`. HD95 in nominal mm.",
         "",
         "| model | M parameters | minutes x threads | iterations | Dice | HD95 | lesion F1 | s a volume |"

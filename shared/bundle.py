@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import json
 import re
+import threading
 import warnings
 from collections.abc import Mapping
+from multiprocessing.dummy import DummyProcess
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +34,23 @@ def start(root: Path, home: Path) -> None:
         InputError: another release of `shared` is loaded already, or an override is unknown.
     """
     install_one_line_errors()
+    atexit.unregister(end_caching)
+    atexit.register(end_caching)
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     check_release(home)
     config = running_config()
     if config is not None:
         require(unknown_overrides(config, root / "configs"))
+
+
+def end_caching() -> None:
+    """Wait for the threads in which MONAI's `CacheDataset` loads: after an error they still finish their case.
+
+    CPython stops such threads at its end, and one that is stopped inside torch aborts the process: exit code 134.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, DummyProcess):
+            thread.join(timeout=30)
 
 
 def check_release(home: Path) -> None:

@@ -64,7 +64,7 @@ class RunCheckpoint:
         evaluator: Engine,
         resume: bool = False,
     ) -> None:
-        self.ckpt_dir = prepare_run_dir(ckpt_dir, resume)
+        self.ckpt_dir = Path(ckpt_dir).absolute()
         self.network = getattr(network, "module", network)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -81,8 +81,14 @@ class RunCheckpoint:
             "trainer": trainer,
             "best": self.best,
         }
-        trainer.add_event_handler(Events.STARTED, self.load)
+        trainer.add_event_handler(Events.STARTED, self.start)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        trainer.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, trainer: Any) -> None:
+        """Prepare the folder when training starts, not before: a config may be read without being run."""
+        prepare_run_dir(self.ckpt_dir, self.resume)
+        self.load(trainer)
 
     def load(self, trainer: Any) -> None:
         """Go on from ``last.pt``.
@@ -125,8 +131,18 @@ class RunCheckpoint:
         if idist.get_rank() != 0:
             return
         if self.best.improved(trainer.state.epoch):
-            save_whole({k: v.detach().cpu() for k, v in self.network.state_dict().items()}, self.ckpt_dir / BEST)
+            save_weights(self.network, self.ckpt_dir / BEST)
         save_whole({name: item.state_dict() for name, item in self.objects.items()}, self.ckpt_dir / LAST)
+
+    def finish(self, trainer: Any) -> None:
+        """A run too short for any validation leaves its last weights as ``model.pt``."""
+        if idist.get_rank() == 0 and not (self.ckpt_dir / BEST).exists():
+            save_weights(self.network, self.ckpt_dir / BEST)
+
+
+def save_weights(network: torch.nn.Module, path: Path) -> None:
+    """Write a plain state_dict of CPU tensors."""
+    save_whole({name: value.detach().cpu() for name, value in network.state_dict().items()}, path)
 
 
 def save_whole(state: Any, path: Path) -> None:
@@ -192,7 +208,7 @@ class TrainingProgress:
 def mean_loss(output: Any) -> dict[str, float]:
     """The loss of an iteration, from a MONAI trainer's output (a dict, or a list of one a sample)."""
     first = output[0] if isinstance(output, list) else output
-    return {"loss": float(first["loss"])}
+    return {"loss": float(first["loss"].detach())}
 
 
 def heading(
@@ -234,12 +250,12 @@ def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
     if not file.is_file():
         raise InputError(f"weights {file} not found: give --ckpt_dir the folder of a model.pt, or train first")
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"weights {file} cannot be read ({first_line(error)}): download or train again") from error
-    if not isinstance(state, dict):
-        raise InputError(f"weights {file} hold a {type(state).__name__}, not a state_dict: download or train again")
-    state = state.get("network", state.get("model", state))
+    if not isinstance(content, dict):
+        raise InputError(f"weights {file} hold a {type(content).__name__}, not a state_dict: download or train again")
+    state: dict[str, Any] = content.get("network", content.get("model", content))
     own = getattr(network, "module", network)
     wrong = misfits(own.state_dict(), state)
     if wrong:
@@ -250,6 +266,12 @@ def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)[:120]
+
+
+def load_initial(network: torch.nn.Module, path: str | os.PathLike | None = None) -> None:
+    """Begin training from the weights of an earlier one (fine-tuning), or from scratch if `path` is None."""
+    if path is not None:
+        load_weights(network, path)
 
 
 def misfits(wanted: dict[str, torch.Tensor], found: dict[str, Any]) -> str:

@@ -63,13 +63,14 @@ class DynamicModalFusion(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * inner, bias=False)
         self.proj = nn.Linear(inner, channels)
-        hidden, image_score = max(8, channels // 4), nn.Linear(max(8, channels // 4), 1)
+        hidden = max(8, channels // 4)
+        image_score = nn.Linear(hidden, 1, bias=False)  # a softmax would not see the bias
         self.image_score = nn.Sequential(nn.Linear(channels + context_channels, hidden), nn.GELU(), image_score)
-        self.position_score = nn.Linear(channels, 1)
+        self.position_score = nn.Linear(channels, 1, bias=False)
         self.output = nn.Linear(channels, channels)
         for layer in (self.proj, image_score, self.position_score):
             nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.proj.bias)
         nn.init.eye_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 

@@ -183,7 +183,7 @@ def test_gradients_reach_all_parameters(context):
     layer = stirred(DynamicModalFusion(8, 4, context))
     layer(*a_case(context=context)).fused.square().sum().backward()
     for name, parameter in layer.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        assert parameter.grad is not None and parameter.grad.abs().max() > 1e-4, name
 
 
 def test_half_precision_is_finite_and_near():
@@ -236,7 +236,8 @@ def test_dropping_nothing_or_all_but_one():
     assert torch.equal(drop_modalities(available, 0.0), available)
     alone = drop_modalities(available, 1.0)
     assert (alone.sum(1) == 1).all() and not (alone & ~available).any()
-    assert alone.any(0).all()  # the one that stays is drawn, not always the first
+    survivors = drop_modalities(torch.ones(64, 4, dtype=torch.bool), 1.0)
+    assert survivors.any(0).all()  # the one that stays is drawn, not always the first
     empty = torch.zeros(2, 3, dtype=torch.bool)
     assert not drop_modalities(empty, 0.5).any()
 

@@ -91,6 +91,7 @@ class BrainSegDMLF(nn.Module):
 
         if layerwise_decoder:
             self.detail_stem = DetailStem(in_channels, detail_channels)
+            self.multiple = max(self.multiple, 2 ** (len(detail_channels) - 1))
             scale = stride / strides[-1]
             self.decoder: Any = LayerwiseUpsamplingDecoder(
                 channels,
@@ -132,7 +133,10 @@ class BrainSegDMLF(nn.Module):
             is empty in every sequence (above the head, say) counts as complete: nothing is missing there.
         """
         height, width = image.shape[-2:]
-        image = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))
+        right, below = -width % self.multiple, -height % self.multiple
+        if height <= self.multiple and width <= self.multiple:
+            right += self.multiple  # the deepest features need more than one pixel to be normalised over
+        image = F.pad(image, (0, right, 0, below))
         available = (image != 0).flatten(2).any(dim=-1)
         available = available | ~available.any(dim=1, keepdim=True)
         if self.training and self.modality_drop > 0:

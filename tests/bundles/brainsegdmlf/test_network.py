@@ -83,11 +83,26 @@ def test_fusions_in_the_encoder_act_only_once_alpha_moves():
     assert torch.equal(after[1], before[1]) and not torch.allclose(after[2], before[2], atol=1e-4)
 
 
+def test_streams_carry_on_what_they_learnt_from_each_other():
+    """A fusion that is not injected (alpha zero) still reaches the next one, by the streams."""
+    network = build(stir=True)
+    image, available = network.prepare(slices())
+    with torch.no_grad():
+        network.alpha[0] = 0
+        before, _ = network.encode(image, available)
+        network.fusions[0].proj.weight.normal_()
+        after, _ = network.encode(image, available)
+    assert torch.equal(after[0], before[0]) and not torch.allclose(after[1], before[1], atol=1e-4)
+
+
 def test_the_first_mask_is_the_prior():
     network = build()
     with torch.no_grad():
         probability = network(slices()).sigmoid().mean()
     assert LESION_PRIOR / 3 < probability < LESION_PRIOR * 3
+
+
+SHARED: dict[str, BrainSegDMLF] = {}  # hypothesis takes no fixture of this scope
 
 
 @settings(max_examples=12, deadline=None)
@@ -101,9 +116,6 @@ def test_any_size_gives_masks_of_that_size(height, width, training):
         assert [tuple(x.shape[2:]) for x in masks] == [(-(-height // s), -(-width // s)) for s in (1, 2, 4)]
         masks = masks[0]
     assert masks.shape == (1, 2, height, width) and masks.isfinite().all()
-
-
-SHARED: dict[str, BrainSegDMLF] = {}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +222,10 @@ def step(network, image=None):
 
 
 def unreached(network):
-    return [n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    """Names of parameters that should learn and cannot; a constant added to all of a softmax's scores never does."""
+    constant = ("position_score.bias", "image_score.2.bias")
+    own = [(n, p) for n, p in network.named_parameters() if p.requires_grad and not n.endswith(constant)]
+    return [n for n, p in own if p.grad is None or not p.grad.any()]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +250,7 @@ def test_switches_build_train_and_differ(options, absent, outputs):
         assert size_of(network) < size_of(build())
 
 
-def test_dmif_without_matters_in_size_and_says_no_weights():
+def test_without_dmif_there_are_no_weights():
     network = build(dmif=False)
     assert network.encode(*network.prepare(slices()))[1] == []
 
@@ -262,9 +277,8 @@ def test_lora_begins_as_sam_and_merges_back():
     network, plain = build(tuning="lora"), build()
     image = slices()
     with torch.no_grad():
-        plain.load_state_dict(
-            {k.replace("base_layer.", ""): v for k, v in network.state_dict().items() if "lora_" not in k}
-        )
+        weights = {k.replace("base_layer.", ""): v for k, v in network.state_dict().items() if "lora_" not in k}
+        plain.load_state_dict(weights)
         same(network(image), plain(image))
         for name, parameter in network.named_parameters():
             if "lora_" in name:
@@ -301,22 +315,14 @@ def test_order_of_sequences_matters_once_codes_move():
 CASES = [slices(2), slices(2, missing=[(0, 1), (1, 0), (1, 2)], seed=1), slices(2, missing=[(0, 0), (0, 1), (0, 2)])]
 
 
-@pytest.mark.parametrize("options", [{}, {"dmif": False, "layerwise_decoder": False}, {"encoder_size": 32}])
-def test_torchscript_gives_the_same(options):
+@pytest.mark.parametrize("options", [{}, {"dmif": False, "layerwise_decoder": False, "encoder_size": 32}])
+def test_torchscript_gives_the_same(options, tmp_path):
     network = build(stir=True, **options)
-    scripted = torch.jit.script(network)
-    with torch.no_grad():
-        for image in CASES:
-            same(scripted(image), network(image), 1e-5)
-        if not options:
-            other = slices(1, height=21, width=35)
-            same(scripted(other), network(other), 1e-5)
-
-
-def test_torchscript_survives_saving(network, tmp_path):
     torch.jit.save(torch.jit.script(network), tmp_path / "model.ts")
-    with torch.no_grad():
-        same(torch.jit.load(tmp_path / "model.ts")(CASES[1]), network(CASES[1]))
+    scripted = torch.jit.load(tmp_path / "model.ts")
+    with torch.no_grad(), torch.jit.optimized_execution(False):  # it would fuse kernels for seconds, for a call each
+        for image in [*CASES, slices(1, height=21, width=35)]:
+            same(scripted(image), network(image), 1e-5)
 
 
 def test_onnx_gives_the_same_whatever_is_missing(network, tmp_path):

@@ -94,6 +94,15 @@ def test_ablations(data_dir, tmp_path, switch):
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
 
 
+def test_fine_tuning_begins_with_the_weights_given(data_dir, weights_dir, tmp_path):
+    begin = weights_dir / "model.pt"
+    flow = train(data_dir, tmp_path, overlays=0, weights=str(begin), learning_rate=0.0)
+    wanted = torch.load(begin, weights_only=True)
+    assert all(
+        torch.equal(value, wanted[key]) for key, value in flow.parser.get_parsed_content("network").state_dict().items()
+    )
+
+
 def test_regions_that_overlap(data_dir, tmp_path):
     """BraTS's override: four label values, three regions; here the cases hold only the first."""
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path), "overlays": 0}
@@ -104,7 +113,7 @@ def test_regions_that_overlap(data_dir, tmp_path):
 @pytest.mark.slow
 def test_resume_after_kill(data_dir, tmp_path, capfd):
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
-    settings = {**places, **TRAIN, "epochs": 12, "overlays": 0}
+    settings = {**places, **TRAIN, "epochs": 6, "overlays": 0}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "train.json")]
     command += options({**settings, "device": "cpu", "amp": False})
     process = subprocess.Popen(
@@ -119,7 +128,7 @@ def test_resume_after_kill(data_dir, tmp_path, capfd):
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
     saved = torch.load(last, weights_only=True)
     done = saved["trainer"]["iteration"] // saved["trainer"]["epoch_length"]
-    assert 1 <= done < 12
+    assert 1 <= done < 6
 
     flow = workflow("train", "train", **settings, resume=True)
     flow.initialize()
@@ -141,9 +150,9 @@ def test_resume_after_kill(data_dir, tmp_path, capfd):
     assert began["optimizer"]["param_groups"][0]["betas"] == tuple(saved["optimizer"]["param_groups"][0]["betas"])
     for key, value in began["moments"].items():
         assert torch.equal(value, saved["optimizer"]["state"][key]["exp_avg"])
-    assert trainer.state.epoch == 12
-    assert f"resuming after epoch {done} of 12" in capfd.readouterr().out
+    assert trainer.state.epoch == 6
+    assert f"resuming after epoch {done} of 6" in capfd.readouterr().out
     assert (tmp_path / "metrics.csv").is_file()
 
     complete = input_error(finish, workflow("train", "train", **settings, resume=True))
-    assert "has all of 12 epochs" in complete and "--epochs" in complete
+    assert "has all of 6 epochs" in complete and "--epochs" in complete

@@ -61,6 +61,7 @@ def test_verify_net_in_out_from_elsewhere(tmp_path, monkeypatch):
     verify_net_in_out("network_def", **FILES, device="cpu", bundle_root=str(BUNDLE))
 
 
+@pytest.mark.slow
 def test_ckpt_export(tmp_path, weights_dir, network):
     file = tmp_path / "model.ts"
     ckpt_export(
@@ -77,6 +78,7 @@ def test_ckpt_export(tmp_path, weights_dir, network):
             assert torch.allclose(script(image), network(image), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_onnx_export(tmp_path, weights_dir, network):
     file = tmp_path / "model.onnx"
     onnx_export(
