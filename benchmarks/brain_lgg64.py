@@ -175,8 +175,8 @@ def table() -> None:
     lines = [
         "# BrainSegDMLF beside MONAI's UNet and SegResNet, `brain_lgg64`",
         "",
-        "62 training patients, 16 validation patients (whole-volume Dice, mean over patients), equal CPU time and threads,",
-        "same pipeline; made by `benchmarks/brain_lgg64.py`. HD95 in nominal mm.",
+        "62 training patients, 16 validation patients (whole-volume Dice, mean over patients), equal CPU time and",
+        "threads, same pipeline; made by `benchmarks/brain_lgg64.py`. HD95 in nominal mm.",
         "",
         "| model | M parameters | minutes x threads | iterations | Dice | HD95 | lesion F1 | s a volume |"
         " without FLAIR | without T1 | without T1post | 10 incomplete patients |",

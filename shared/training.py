@@ -208,7 +208,7 @@ class TrainingProgress:
 def mean_loss(output: Any) -> dict[str, float]:
     """The loss of an iteration, from a MONAI trainer's output (a dict, or a list of one a sample)."""
     first = output[0] if isinstance(output, list) else output
-    return {"loss": float(first["loss"].detach())}
+    return {"loss": float(torch.as_tensor(first["loss"]).detach())}
 
 
 def heading(
@@ -255,7 +255,7 @@ def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
         raise InputError(f"weights {file} cannot be read ({first_line(error)}): download or train again") from error
     if not isinstance(content, dict):
         raise InputError(f"weights {file} hold a {type(content).__name__}, not a state_dict: download or train again")
-    state: dict[str, Any] = content.get("network", content.get("model", content))
+    state: Any = content.get("network", content.get("model", content))
     own = getattr(network, "module", network)
     wrong = misfits(own.state_dict(), state)
     if wrong:
