@@ -90,7 +90,8 @@ def save_overlay(
     nx, ny = shown[0, view[0], view[1], 0].shape
     figure, axes = _canvas(len(indices), dims, min(max(aspect * ny / nx, 0.5), 2), caption)
     for column, index in enumerate(indices):
-        picture = np.clip((shown[:, view[0], view[1], index] - window[0]) / (window[1] - window[0]), 0, 1)
+        part = shown[:, view[0], view[1], index]
+        picture = np.clip((part - window[0]) / (window[1] - window[0]), 0, 1) * (part != 0)  # air is black
         plain, marked = axes[0][column], axes[1][column]
         for axis in (plain, marked):
             axis.imshow(picture.transpose(2, 1, 0), cmap="gray", vmin=0, vmax=1, aspect=aspect)
