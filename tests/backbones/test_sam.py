@@ -304,7 +304,7 @@ def test_wrong_files_are_refused_in_one_line(pair, tmp_path, kind, said):
         ({"name": "vit_tiny", "tuning": "lora", "lora_rank": 0}, "lora_rank"),
         ({"name": "vit_tiny", "dept": 3}, "unknown option 'dept'"),
         ({"name": "vit_tiny", "depth": 3}, "needs 4 blocks"),
-        ({"name": "vit_tiny", "num_heads": 3}, "whole heads"),
+        ({"name": "vit_tiny", "num_heads": 5}, "whole heads"),
     ],
 )
 def test_wrong_options_are_refused(kwargs, said):

