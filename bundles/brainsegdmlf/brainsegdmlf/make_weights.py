@@ -3,8 +3,8 @@
     python bundles/brainsegdmlf/brainsegdmlf/make_weights.py --real_dir <folder of the MS data set> --work_dir <folder>
 
 The real data set is that of Lesjak et al. 2017 (CC BY 4.0; FLAIR, T1, T1 after contrast, T2; a ``dataset.json`` with
-lists ``training`` and ``validation``). The second step trains on both lists; the figures of the first step on them are
-those of a network that has never seen a real image. Each step resumes where it was stopped.
+lists ``training`` and ``validation``). The later steps train on both lists; the figures of the first step on them are
+those of a network that has never seen a real image. A stopped step goes on where it was.
 """
 
 from __future__ import annotations
@@ -30,41 +30,45 @@ TRAIN = str(BUNDLE / "configs" / "train.json")
 EVALUATE = str(BUNDLE / "configs" / "evaluate.json")
 
 
-def mixed_datalist(folder: Path, real: list[dict[str, Any]], phantoms: list[dict[str, Any]], repeat: int) -> None:
-    """Write a ``dataset.json`` whose training list holds every real case `repeat` times beside the phantoms."""
+# The steps after the phantoms: epochs, learning rate, how often each real case occurs, phantoms beside them.
+TUNING = ((24, 0.0015, 4, 8), (11, 0.003, 5, 40))
+
+
+def mixed_datalist(
+    folder: Path, real: list[dict[str, Any]], phantoms: list[dict[str, Any]], unseen: list[dict[str, Any]], repeat: int
+) -> None:
+    """Write a ``dataset.json`` that trains on every real case `repeat` times beside phantoms, validates on others."""
     again = [{**item, "case_id": f"{item['case_id']}_{n}"} for n in range(repeat) for item in real]
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"training": again + phantoms[0:], "validation": real}
-    (folder / "dataset.json").write_text(json.dumps(content, indent=1))
+    (folder / "dataset.json").write_text(json.dumps({"training": again + phantoms, "validation": unseen}, indent=1))
 
 
-def main(real_dir: str, work_dir: str, epochs: int = 45, tune_epochs: int = 15, cases: int = 40, seed: int = 1) -> None:
-    """Run both steps and put the result into ``models/model.pt``."""
+def main(real_dir: str, work_dir: str, epochs: int = 45, cases: int = 40, seed: int = 1) -> None:
+    """Run all steps and put the result into ``models/model.pt``."""
     work = Path(work_dir).absolute()
-    phantoms = make_brain_phantoms(
-        work / "phantoms", num_training=cases, num_validation=6, num_testing=2, seed=seed
-    ).parent
-    options: dict[str, Any] = {"output_dir": str(work / "phantoms_only"), "resume": True, "val_interval": 15}
-    first = work / "phantoms_only" / "models"
-    run(config_file=TRAIN, dataset_dir=str(phantoms), epochs=epochs, **options)
-    report(work, "phantoms only, on unseen phantoms", phantoms, first)
-    report(work, "phantoms only, on real patients", real_set(work, real_dir), first)
+    made = make_brain_phantoms(work / "phantoms", num_training=cases, num_validation=6, num_testing=2, seed=seed)
+    best = train(work / "phantoms_only", dataset_dir=str(made.parent), epochs=epochs, val_interval=15)
+    real = real_set(work, real_dir)
+    report(work, "phantoms only, on unseen phantoms", made.parent, best)
+    report(work, "phantoms only, on real patients", real, best)
 
-    real = expand_datalist(work / "real" / "dataset.json", "validation")
-    made = expand_datalist(phantoms / "dataset.json", "training")
-    mixed_datalist(work / "mixed", real, made[: 4 * len(real)], repeat=4)
-    options.update(output_dir=str(work / "tuned"), val_interval=tune_epochs)
-    second = work / "tuned" / "models"
-    run(
-        config_file=TRAIN,
-        dataset_dir=str(work / "mixed"),
-        epochs=tune_epochs,
-        learning_rate=0.001,
-        weights=str(first / "model.pt"),
-        **options,
-    )
-    report(work, "tuned, on unseen phantoms", phantoms, second)
-    shutil.copyfile(second / "model.pt", BUNDLE / "models" / "model.pt")
+    patients = expand_datalist(real / "dataset.json", "validation")
+    training, unseen = expand_datalist(made, "training"), expand_datalist(made, "validation")
+    for step, (tuning_epochs, rate, repeat, beside) in enumerate(TUNING):
+        mixed, output = work / f"mixed_{step}", work / f"tuned_{step}"
+        mixed_datalist(mixed, patients, training[:beside], unseen, repeat)
+        options = {"epochs": tuning_epochs, "val_interval": tuning_epochs, "learning_rate": rate}
+        best = train(output, dataset_dir=str(mixed), weights=str(best / "model.pt"), **options)
+    report(work, "tuned, on unseen phantoms", made.parent, best)
+    report(work, "tuned, on the real patients it was tuned on", real, best)
+    shutil.copyfile(best / "model.pt", BUNDLE / "models" / "model.pt")
+
+
+def train(output: Path, **options: Any) -> Path:
+    """One training, taken up where it was stopped, left alone where it is complete; the folder of its ``model.pt``."""
+    if not (output / "metrics.json").is_file():  # the report is the last thing that a training writes
+        run(config_file=TRAIN, output_dir=str(output), resume=True, **options)
+    return output / "models"
 
 
 def real_set(work: Path, real_dir: str) -> Path:
