@@ -232,10 +232,8 @@ def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir:
         report: a `shared.report.ReportHandler`.
         ckpt_dir: folder of ``model.pt``.
     """
-    path = Path(ckpt_dir) / BEST
-    if path.exists():
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        getattr(network, "module", network).load_state_dict(state)
+    idist.barrier()  # the first process has written the file; `RunCheckpoint` always leaves one
+    load_weights(network, Path(ckpt_dir) / BEST)
     report.attach(evaluator)
     evaluator.run()
 
