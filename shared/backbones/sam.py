@@ -40,7 +40,7 @@ class SamSize:
 
 
 SAM_SIZES = {
-    "vit_tiny": SamSize(96, 4, 3, (1, 3), image_size=128, patch_size=8, window_size=8, out_channels=64),
+    "vit_tiny": SamSize(96, 4, 3, (1, 3), image_size=128, patch_size=16, window_size=8, out_channels=64),
     "vit_b": SamSize(768, 12, 12, (2, 5, 8, 11)),
     "vit_l": SamSize(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": SamSize(1280, 32, 16, (7, 15, 23, 31)),

@@ -101,7 +101,7 @@ class DynamicModalFusion(nn.Module):
         position_weights = scores.softmax(-1)  # (B, N, M)
 
         weights = 0.5 * (image_weights[:, None] + position_weights)
-        fused = torch.matmul(weights[:, :, None], streams)[:, :, 0]  # (B, N, C)
+        fused = (weights[..., None] * streams).sum(2)  # (B, N, C)
         return FusionOutput(self.output(fused), streams, image_weights, position_weights)
 
     def _attend(self, streams: Tensor, available: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +26,21 @@ class StreamAdapter(nn.Module):
             maps = F.adaptive_avg_pool2d(maps, (hidden.shape[1], hidden.shape[2]))
             streams = maps.reshape(batch, modalities, channels, -1).permute(0, 3, 1, 2)
         return self.project(streams)
+
+
+class GatedInjection(nn.Module):
+    """H + alpha F with alpha = 0 at the start: the encoder begins exactly as it was trained (DESIGN.md section 3).
+
+    One alpha a channel (our choice): a single one would have to suit all channels, and stays near zero.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, hidden: Tensor, fused: Tensor) -> Tensor:
+        """Both (B, h, w, C) -> (B, h, w, C)."""
+        return hidden + self.alpha * fused
 
 
 class SamUpsampling(nn.Module):

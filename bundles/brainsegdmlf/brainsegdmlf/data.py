@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
+
 from shared.check import check_items, check_output_dir, require
 from shared.data.datalists import expand_datalist, parse_input
 from shared.data.phantoms.brain import make_brain_phantoms
@@ -24,7 +26,8 @@ def dataset_file(dataset_dir: str | os.PathLike, builtin_dir: str | os.PathLike)
     """
     folder = Path(dataset_dir).absolute()
     if folder == Path(builtin_dir).absolute():
-        return make_brain_phantoms(folder)
+        with idist.one_rank_first(local=True):  # the other processes of a machine wait, then find them there
+            return make_brain_phantoms(folder)
     if not (folder / "dataset.json").is_file():
         raise InputError(
             f"no dataset.json in {folder}: write one (docs/README.md shows it) or leave --dataset_dir away"

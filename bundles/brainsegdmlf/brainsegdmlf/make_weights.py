@@ -30,8 +30,7 @@ TRAIN = str(BUNDLE / "configs" / "train.json")
 EVALUATE = str(BUNDLE / "configs" / "evaluate.json")
 
 
-# The steps after the phantoms: epochs, learning rate, how often each real case occurs, phantoms beside them.
-TUNING = ((24, 0.0015, 4, 8), (11, 0.003, 5, 40))
+TUNING_EPOCHS, TUNING_RATE, REPEAT, BESIDE = 20, 0.0015, 8, 24  # how often a real case occurs, phantoms beside them
 
 
 def mixed_datalist(
@@ -43,25 +42,22 @@ def mixed_datalist(
     (folder / "dataset.json").write_text(json.dumps({"training": again + phantoms, "validation": unseen}, indent=1))
 
 
-def main(real_dir: str, work_dir: str, epochs: int = 45, cases: int = 40, seed: int = 1) -> None:
+def main(real_dir: str, work_dir: str, epochs: int = 110, cases: int = 48, seed: int = 1) -> None:
     """Run all steps and put the result into ``models/model.pt``."""
     work = Path(work_dir).absolute()
     made = make_brain_phantoms(work / "phantoms", num_training=cases, num_validation=6, num_testing=2, seed=seed)
-    best = train(work / "phantoms_only", dataset_dir=str(made.parent), epochs=epochs, val_interval=15)
+    first = train(work / "phantoms_only", dataset_dir=str(made.parent), epochs=epochs, val_interval=max(1, epochs // 5))
     real = real_set(work, real_dir)
-    report(work, "phantoms only, on unseen phantoms", made.parent, best)
-    report(work, "phantoms only, on real patients", real, best)
+    report(work, "phantoms only, on unseen phantoms", made.parent, first)
+    report(work, "phantoms only, on real patients", real, first)
 
-    patients = expand_datalist(real / "dataset.json", "validation")
-    training, unseen = expand_datalist(made, "training"), expand_datalist(made, "validation")
-    for step, (tuning_epochs, rate, repeat, beside) in enumerate(TUNING):
-        mixed, output = work / f"mixed_{step}", work / f"tuned_{step}"
-        mixed_datalist(mixed, patients, training[:beside], unseen, repeat)
-        options = {"epochs": tuning_epochs, "val_interval": tuning_epochs, "learning_rate": rate}
-        best = train(output, dataset_dir=str(mixed), weights=str(best / "model.pt"), **options)
-    report(work, "tuned, on unseen phantoms", made.parent, best)
-    report(work, "tuned, on the real patients it was tuned on", real, best)
-    shutil.copyfile(best / "model.pt", BUNDLE / "models" / "model.pt")
+    patients, phantoms = expand_datalist(real / "dataset.json", "validation"), expand_datalist(made, "training")
+    mixed_datalist(work / "mixed", patients, phantoms[:BESIDE], expand_datalist(made, "validation"), REPEAT)
+    options = {"epochs": TUNING_EPOCHS, "val_interval": TUNING_EPOCHS, "learning_rate": TUNING_RATE}
+    tuned = train(work / "tuned", dataset_dir=str(work / "mixed"), weights=str(first / "model.pt"), **options)
+    report(work, "tuned, on unseen phantoms", made.parent, tuned)
+    report(work, "tuned, on the real patients it was tuned on", real, tuned)
+    shutil.copyfile(tuned / "model.pt", BUNDLE / "models" / "model.pt")
 
 
 def train(output: Path, **options: Any) -> Path:

@@ -15,7 +15,7 @@ from shared.backbones.sam import build_encoder
 from shared.layers.modality_fusion import DynamicModalFusion, drop_modalities
 from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
 
-from .blocks import SamUpsampling, StreamAdapter
+from .blocks import GatedInjection, SamUpsampling, StreamAdapter
 
 LESION_PRIOR = 0.02  # about the share of lesion in a training patch
 
@@ -65,7 +65,7 @@ class BrainSegDMLF(nn.Module):
         layerwise_decoder: bool = True,
         modality_drop: float = 0.15,
         deep_supervision: int = 2,
-        detail_channels: Sequence[int] = (8, 24, 48),
+        detail_channels: Sequence[int] = (8, 24, 48, 96),
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class BrainSegDMLF(nn.Module):
             self.input_fusion = DynamicModalFusion(stem, in_channels)
             self.adapters = nn.ModuleList(StreamAdapter(a, b) for a, b in zip([stem, *channels[:-1]], channels))
             self.fusions = nn.ModuleList(DynamicModalFusion(c, in_channels, context_channels=c) for c in channels)
-            self.alpha = nn.Parameter(torch.zeros(len(channels)))
+            self.injections = nn.ModuleList(GatedInjection(c) for c in channels)
         else:
             self.mix = nn.Conv2d(in_channels, 3, 1)
 
@@ -169,12 +169,12 @@ class BrainSegDMLF(nn.Module):
         streams = fusion.streams
         hidden = self.encoder.add_position(fusion.fused.unflatten(1, (h, w)))
         features: list[Tensor] = []
-        for i, (adapter, interact) in enumerate(zip(self.adapters, self.fusions)):
+        for i, (adapter, interact, inject) in enumerate(zip(self.adapters, self.fusions, self.injections)):
             hidden = self.encoder.run_stage(i, hidden)  # (B, h, w, C)
             streams = adapter(streams, h, w, hidden)
             h, w = hidden.shape[1], hidden.shape[2]
             fusion = interact(streams, available, hidden.mean(dim=(1, 2)))
-            hidden = hidden + self.alpha[i] * fusion.fused.unflatten(1, (h, w))
+            hidden = inject(hidden, fusion.fused.unflatten(1, (h, w)))
             maps = fusion.position_weights.transpose(1, 2).unflatten(2, (h, w))
             weights.append(ModalityWeights(fusion.image_weights, maps))
             streams = fusion.streams

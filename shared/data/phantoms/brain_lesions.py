@@ -16,8 +16,8 @@ from .brain_anatomy import Anatomy, Array, sigmoid, smooth_noise
 
 PLACES = ("periventricular", "deep", "juxtacortical", "infratentorial")
 PLACE_WEIGHTS = (0.45, 0.28, 0.19, 0.08)
-MEDIAN_NUMBER, NUMBER_SPREAD, MAX_NUMBER = 16.0, 1.0, 90  # log-normal
-MEDIAN_RADIUS, RADIUS_SPREAD = 2.8, 0.45  # mm, log-normal: most measure 4 to 8 mm across
+MEDIAN_NUMBER, NUMBER_SPREAD, NUMBERS = 24.0, 0.8, (4, 90)  # log-normal, clipped
+MEDIAN_RADIUS, RADIUS_SPREAD, RADII = 3.8, 0.4, (2.0, 10.0)  # mm, log-normal: most measure 5 to 11 mm across
 BORDER = (0.35, 0.9)  # mm, half-width of the transition at a lesion's edge
 
 
@@ -79,7 +79,7 @@ def _add_ellipsoid(
     """Paint one rough ellipsoid at flat voxel `index`, inside white matter (and the cortex next to it)."""
     shape = anatomy.wm.shape
     centre = [int(i) for i in np.unravel_index(index, shape)]
-    radius = float(np.clip(rng.lognormal(np.log(MEDIAN_RADIUS), RADIUS_SPREAD), 1.2, 9))
+    radius = float(np.clip(rng.lognormal(np.log(MEDIAN_RADIUS), RADIUS_SPREAD), *RADII))
     axes = radius * rng.uniform(0.75, 1.3, 3)
     frame, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     if place == "periventricular":
@@ -95,9 +95,9 @@ def _add_ellipsoid(
     inside = 1 - np.sqrt((local**2).sum(0)) + rng.uniform(0.1, 0.3) * noise[where]
     tissue = anatomy.wm[where] + (0.8 if place == "juxtacortical" else 0.35) * anatomy.gm[where]
     part = sigmoid(inside * radius / rng.uniform(*BORDER)) * np.clip(tissue * 1.3, 0, 1)
-    out.add(where, part.astype(np.float32), float(rng.uniform(0.7, 1.25)), float(rng.beta(1.2, 4)))
+    out.add(where, part.astype(np.float32), float(rng.uniform(0.8, 1.25)), float(rng.beta(1.2, 4)))
     kind = rng.random()
-    if kind < 0.07 and radius > 2.5:  # a centre that turned to fluid
+    if kind < 0.05 and radius > 2.5:  # a centre that turned to fluid
         core = sigmoid((inside - rng.uniform(0.45, 0.6)) * radius / 0.5).astype(np.float32) * part
         np.maximum(out.fluid[where], core, out=out.fluid[where])
     elif kind < 0.15:  # an active lesion: full or ring enhancement
@@ -141,14 +141,14 @@ def make_lesions(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[f
     """Draw the lesions of one case on the grid of `anatomy` (voxels of `spacing` mm): from one dot to a heavy load."""
     mm = np.asarray(spacing, float)
     out = Lesions.none(anatomy.wm.shape)
-    number = int(np.clip(rng.lognormal(np.log(MEDIAN_NUMBER), NUMBER_SPREAD), 1, MAX_NUMBER))
+    number = int(np.clip(rng.lognormal(np.log(MEDIAN_NUMBER), NUMBER_SPREAD), *NUMBERS))
     candidates = _candidates(anatomy)
     noise = smooth_noise(rng, anatomy.wm.shape, spacing, 4.0)
     for place in rng.choice(PLACES, number, p=PLACE_WEIGHTS):
         if len(candidates[place]):
             _add_ellipsoid(rng, out, anatomy, noise, mm, place, int(rng.choice(candidates[place])))
-    if number > MEDIAN_NUMBER and rng.random() < 0.6:
+    if number > MEDIAN_NUMBER and rng.random() < 0.75:
         _add_confluent(rng, out, anatomy, mm)
-    if rng.random() < 0.12:
+    if rng.random() < 0.15:
         _add_large(rng, out, anatomy, mm)
     return out

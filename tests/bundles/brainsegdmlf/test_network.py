@@ -21,7 +21,8 @@ def build(seed=0, stir=False, **options):
             for parameter in network.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
             if network.dmif:
-                network.alpha.uniform_(0.2, 0.5)
+                for injection in network.injections:
+                    injection.alpha.uniform_(0.2, 0.5)
     return network.eval()
 
 
@@ -70,7 +71,7 @@ def test_sam_begins_exactly_as_pretrained(available, size):
 def test_fusions_in_the_encoder_act_only_once_alpha_moves():
     network = build()
     image, available = network.prepare(slices())
-    assert network.alpha.shape == (4,) and (network.alpha == 0).all() and network.alpha.requires_grad
+    assert all((i.alpha == 0).all() and i.alpha.requires_grad for i in network.injections)
     with torch.no_grad():
         before, _ = network.encode(image, available)
         for fusion in network.fusions:
@@ -78,7 +79,7 @@ def test_fusions_in_the_encoder_act_only_once_alpha_moves():
                 parameter.normal_()
         for ours, theirs in zip(network.encode(image, available)[0], before):
             assert torch.equal(ours, theirs)
-        network.alpha[2] = 0.1
+        network.injections[2].alpha.fill_(0.1)
         after, _ = network.encode(image, available)
     assert torch.equal(after[1], before[1]) and not torch.allclose(after[2], before[2], atol=1e-4)
 
@@ -88,7 +89,7 @@ def test_streams_carry_on_what_they_learnt_from_each_other():
     network = build(stir=True)
     image, available = network.prepare(slices())
     with torch.no_grad():
-        network.alpha[0] = 0
+        network.injections[0].alpha.zero_()
         before, _ = network.encode(image, available)
         network.fusions[0].proj.weight.normal_()
         after, _ = network.encode(image, available)
@@ -232,7 +233,7 @@ def unreached(network):
     ("options", "absent", "outputs"),
     [
         ({}, [], 3),
-        ({"dmif": False}, ["input_fusion", "fusions", "adapters", "alpha"], 3),
+        ({"dmif": False}, ["input_fusion", "fusions", "adapters", "injections"], 3),
         ({"layerwise_decoder": False}, ["detail_stem"], 1),
         ({"dmif": False, "layerwise_decoder": False}, ["fusions", "detail_stem"], 1),
         ({"modality_drop": 0.0}, [], 3),
@@ -356,7 +357,8 @@ def test_lite_medsam_end_to_end():
     assert [w.per_position.shape[-1] for w in weights] == [32, 16, 8, 8, 8]
     assert all((w.per_image[:, 2] == 0).all() for w in weights)
     with torch.no_grad():
-        network.alpha.fill_(0.1)
+        for injection in network.injections:
+            injection.alpha.fill_(0.1)
     step(network, image)
     assert all(p.grad is not None for p in network.fusions.parameters())
     assert network.encoder.patch_embed.seq[0].c.weight.grad.any()
