@@ -5,8 +5,8 @@ same CPU seconds of training on the same number of threads (a loaded machine doe
 in a second process, whose time is not counted, so a cheap network is not charged for them); only the network
 and its learning rate differ. The weights at the end of the time are measured: none profits from choosing a checkpoint.
 
-    python benchmarks/brain_lgg64.py run ours --minutes 10       # one model, writes results/brain_lgg64/ours_seed0_10min.json
-    python benchmarks/brain_lgg64.py table                       # all results, as Markdown and JSON
+    python benchmarks/brain_lgg64.py run ours --minutes 10  # one model, writes a file in results/brain_lgg64
+    python benchmarks/brain_lgg64.py table                  # all results, as Markdown and JSON
 
 The images are found through BUNDLES_REAL_DATA (folder with ``brain_lgg64``); they are not part of the project.
 """

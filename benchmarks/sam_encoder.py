@@ -127,7 +127,8 @@ def write_table(result: dict) -> str:
 
 def main(quick: bool = False, repeats: int = 2, processes: int = 2, emulated: bool = False) -> None:
     """Measure vit_b at 1024 and 512 pixels in float32 and bfloat16; `quick`: 512 pixels, float32, once."""
-    from shared.backbones.sam import SAM_SIZES, SamAttention
+    from shared.backbones.sam import SAM_SIZES
+    from shared.backbones.sam_attention import SamAttention
 
     cases = [(512, "float32")] if quick else [(1024, "float32"), (512, "float32"), (512, "bfloat16")]
     if not quick and (emulated or SamAttention(8, 1, 1, 0).fast_bfloat16):

@@ -16,11 +16,13 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from segment_anything.modeling.common import LayerNorm2d, MLPBlock
-from segment_anything.modeling.image_encoder import Attention, PatchEmbed
+from segment_anything.modeling.image_encoder import PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.errors import InputError
+
+from .sam_attention import SamAttention, is_exporting
 
 TUNINGS = ("full", "frozen", "lora")
 
@@ -45,148 +47,6 @@ SAM_SIZES = {
     "vit_l": SamSize(1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": SamSize(1280, 32, 16, (7, 15, 23, 31)),
 }
-
-
-class SamAttention(Attention):
-    """SAM's attention with decomposed relative positions (Li 2022, MViTv2, https://arxiv.org/abs/2112.01526).
-
-    Same parameters and result as ``segment_anything``'s; the N x N matrices never exist as a whole. Our choices:
-    windows are cut after ``qkv``, so padding costs no matrix product, and `scaled_dot_product_attention` gets the
-    positions as a mask made piece by piece (inference on CPU) or as extra query and key channels (training, GPU).
-
-    Args:
-        dim: channels C; `num_heads` must divide it.
-        num_heads: attention heads.
-        table_size: side of the square grid for which the tables are made (the window's side, if windowed).
-        window_size: side of the windows in tokens; 0 attends over the whole grid.
-    """
-
-    def __init__(self, dim: int, num_heads: int, table_size: int, window_size: int) -> None:
-        super().__init__(dim, num_heads, use_rel_pos=True, input_size=(table_size, table_size))
-        self.head_dim = dim // num_heads
-        self.window_size = window_size
-        self.mask_elements = 1 << 22  # of a piece of the mask: 16 MB in float32, less than the last-level cache
-        self.fast_bfloat16 = _cpu_multiplies_bfloat16()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend; tokens (B, h, w, C) in and out, any h and w."""
-        b, h, w, c = x.shape
-        size = self.window_size
-        if size == 0:
-            qkv = self.qkv(x).view(b, h, w, 3, self.num_heads, self.head_dim)
-            return self.proj(self._attend(qkv).view(b, h, w, c))
-        into, back = _window_order(h, w, size, x.device)
-        tokens = x.flatten(1, 2)
-        if h % size > 0 or w % size > 0:
-            tokens = F.pad(tokens, [0, 0, 0, 1])  # one zero token stands for all padding
-        qkv = self.qkv(tokens).index_select(1, into).view(-1, size, size, 3, self.num_heads, self.head_dim)
-        out = self._attend(qkv).view(b, -1, c).index_select(1, back)
-        return self.proj(out.view(b, h, w, c))
-
-    def _attend(self, qkv: Tensor) -> Tensor:
-        """(B, h, w, 3, heads, d) -> (B, h w, C); in float32 where the CPU would only emulate bfloat16."""
-        if qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu" and not self.fast_bfloat16:
-            return self._attend_in(qkv.float()).to(qkv.dtype)
-        return self._attend_in(qkv)
-
-    def _attend_in(self, qkv: Tensor) -> Tensor:
-        """Add the relative positions and attend, on the path that suits the device, the type and the task."""
-        b, h, w, _, n, d = qkv.shape
-        query = qkv[:, :, :, 0]  # (B, h, w, heads, d)
-        to_rows = relative_table(self.rel_pos_h, h).to(qkv.dtype)
-        to_columns = relative_table(self.rel_pos_w, w).to(qkv.dtype)
-        rel_h = torch.einsum("bhwnd,hkd->bnhwk", query, to_rows).reshape(b, n, h * w, h)
-        rel_w = torch.einsum("bhwnd,wkd->bnhwk", query, to_columns).reshape(b, n, h * w, w)
-        q, k, v = qkv.view(b, h * w, 3, n, d).permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, d)
-        if _is_exporting():
-            return _by_mask(q, k, v, rel_h, rel_w)
-        needs_gradient = torch.is_grad_enabled() and (q.requires_grad or rel_h.requires_grad)
-        if needs_gradient or q.device.type != "cpu" or (q.dtype == torch.bfloat16 and self.fast_bfloat16):
-            return _by_channels(q, k, v, rel_h, rel_w)
-        return _by_pieces(q, k, v, rel_h, rel_w, self.mask_elements)
-
-
-def _by_mask(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """One call with the positions as an additive mask: the plainest graph, for exports."""
-    mask = (rel_h.unsqueeze(-1) + rel_w.unsqueeze(-2)).flatten(-2)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
-
-
-def _by_pieces(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, elements: int) -> Tensor:
-    """As `_by_mask`, over groups of images or windows, heads and queries such that a mask stays in the cache."""
-    b, heads, tokens, d = q.shape
-    images = max(1, elements // (heads * tokens * tokens))
-    group = max(1, min(heads, elements // (tokens * tokens)))
-    rows = min(tokens, max(256, elements // tokens // 256 * 256))  # 256: the block of queries of the fused CPU kernel
-    out = torch.empty(b, tokens, heads, d, dtype=q.dtype, device=q.device)
-    for i in range(0, b, images):
-        for j in range(0, heads, group):
-            key, value = k[i : i + images, j : j + group], v[i : i + images, j : j + group]
-            for r in range(0, tokens, rows):
-                up = rel_h[i : i + images, j : j + group, r : r + rows]
-                side = rel_w[i : i + images, j : j + group, r : r + rows]
-                mask = (up.unsqueeze(-1) + side.unsqueeze(-2)).flatten(-2)
-                query = q[i : i + images, j : j + group, r : r + rows]
-                piece = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-                out[i : i + images, r : r + rows, j : j + group] = piece.transpose(1, 2)
-    return out.flatten(2)
-
-
-def _by_channels(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """One call without a mask: q' = [q s, rel_h, rel_w], k' = [k, onehot_h, onehot_w]; linear memory, also backward."""
-    b, heads, tokens, d = q.shape
-    h, w = rel_h.shape[-1], rel_w.shape[-1]
-    place = torch.arange(tokens, device=q.device)
-    row = (place // w).unsqueeze(1) == torch.arange(h, device=q.device)
-    column = (place % w).unsqueeze(1) == torch.arange(w, device=q.device)
-    onehot = torch.cat([row, column], dim=1).to(k.dtype).expand(b, heads, tokens, h + w)
-    spare = -(d + h + w) % 8  # fused kernels want a multiple of eight channels
-    q = F.pad(torch.cat([q * d**-0.5, rel_h, rel_w], dim=-1), [0, spare])
-    k = F.pad(torch.cat([k, onehot], dim=-1), [0, spare])
-    v = F.pad(v, [0, h + w + spare])
-    out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
-    return out[..., :d].transpose(1, 2).flatten(2)
-
-
-def relative_table(table: Tensor, size: int) -> Tensor:
-    """Look up the relative positions of a side of `size` tokens.
-
-    Args:
-        table: (2 s - 1, d), learned for a side of s tokens; interpolated linearly if s is not `size` (Li 2022).
-        size: tokens along the side.
-
-    Returns:
-        (size, size, d): entry [i, j] is the table's row for the distance i - j.
-    """
-    length = 2 * size - 1
-    if table.shape[0] != length:
-        table = F.interpolate(table.t().unsqueeze(0), size=length, mode="linear").squeeze(0).t()
-    place = torch.arange(size, device=table.device)
-    return table[place.unsqueeze(1) - place.unsqueeze(0) + (size - 1)]
-
-
-def _window_order(h: int, w: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices that cut h w row-major tokens into windows (h w stands for padding), and those that put them back."""
-    down, across = (h + size - 1) // size, (w + size - 1) // size
-    row = torch.arange(down * size, device=device).unsqueeze(1)
-    column = torch.arange(across * size, device=device).unsqueeze(0)
-    source = torch.where((row < h) & (column < w), row * w + column, h * w)
-    into = source.view(down, size, across, size).transpose(1, 2).flatten()
-    row, column = row[:h], column[:, :w]
-    window = (row // size) * across + column // size
-    back = (window * size + row % size) * size + column % size
-    return into, back.flatten()
-
-
-def _is_exporting() -> bool:
-    if torch.jit.is_scripting():
-        return False
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 products (AMX or AVX512-BF16); otherwise float32 is faster."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 class SamBlock(nn.Module):
@@ -218,7 +78,7 @@ class SamBlock(nn.Module):
     def _run(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         learns = torch.is_grad_enabled() and x.requires_grad
-        if learns or x.device.type != "cpu" or _is_exporting():
+        if learns or x.device.type != "cpu" or is_exporting():
             return x + self.mlp(self.norm2(x))
         pieces = x.flatten(0, 2).split(self.mlp_tokens)
         return torch.cat([piece + self.mlp(self.norm2(piece)) for piece in pieces]).view(x.shape)

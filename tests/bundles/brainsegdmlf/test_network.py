@@ -32,7 +32,7 @@ def network():
     return build(stir=True)
 
 
-def slices(batch=2, channels=3, height=24, width=16, missing=(), seed=0):
+def slices(batch=2, channels=3, height=48, width=32, missing=(), seed=0):
     image = torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(seed))
     for b, m in missing:
         image[b, m] = 0
@@ -51,7 +51,7 @@ def stirred_sam(network):
 
 
 @pytest.mark.parametrize("available", [(0, 1, 2), (1,), (0, 2)])
-@pytest.mark.parametrize("size", [(128, 128), (40, 24)])
+@pytest.mark.parametrize("size", [(128, 128), (48, 32)])
 def test_sam_begins_exactly_as_pretrained(available, size):
     network = build()
     stirred_sam(network)
@@ -138,7 +138,7 @@ def test_sizes_of_encoder_and_decoder_are_free(options):
             assert network(slices(height=height, width=width)).shape == (2, 2, height, width)
         if options.get("encoder_size"):
             features, _ = network.encode(*network.prepare(slices()))
-            assert features[-1].shape[-2:] == (8, 8)
+            assert features[-1].shape[-2:] == (4, 4)
 
 
 def test_padding_stays_at_the_rim(network):
@@ -170,7 +170,7 @@ def test_position_weights_lie_where_the_sequence_differs(network):
     """One bright corner of one sequence changes the first fusion's map in that corner and nowhere else."""
     image, available = network.prepare(slices(1))
     changed = image.clone()
-    changed[0, 1, :8, 8:] += 3
+    changed[0, 1, :16, 16:] += 3
     with torch.no_grad():
         before, after = (network.encode(x, available)[1][0].per_position for x in (image, changed))
     moved = (after - before).abs().sum((0, 1)) > 1e-5
@@ -245,7 +245,7 @@ def test_switches_build_train_and_differ(options, absent, outputs):
     network = build(stir=True, **options)
     assert not any(hasattr(network, name) for name in absent)
     masks = step(network)
-    assert len(masks) == outputs and masks[0].shape == (2, 2, 24, 16)
+    assert len(masks) == outputs and masks[0].shape == (2, 2, 48, 32)
     assert not unreached(network)
     if absent or outputs != 3:
         assert size_of(network) < size_of(build())
