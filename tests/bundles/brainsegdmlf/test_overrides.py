@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from monai.transforms import RandAffined
 
 from tests.bundles.brainsegdmlf.helpers import workflow
 
@@ -20,3 +21,14 @@ def test_lite_medsam_override_builds_with_its_weights():
     flow = workflow("train", ["train", "lite_medsam"])
     network = flow.parser.get_parsed_content("network_def").eval()
     assert network(torch.randn(1, 4, 64, 64)).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize(("data", "expected"), [({}, 0), ({"dataset_dir": "/data/mine"}, 1), ({"augmentation": 1}, 1)])
+def test_phantoms_are_not_augmented_unless_asked_for(data, expected):
+    """Made images are random already; scans are not."""
+    parser = workflow("train", "train", **data).parser
+    transforms = parser.get_parsed_content("train#random_transforms")
+    affine = next(t for t in transforms if isinstance(t, RandAffined))
+    assert (affine.rand_affine.prob > 0) == bool(expected)
+    drop = parser.get_parsed_content("modality_drop")
+    assert 0 < drop <= 0.1 and (drop == 0.1) == ("dataset_dir" in data)
