@@ -1,7 +1,7 @@
 """CLIP's image tower (Radford 2021, https://arxiv.org/abs/2103.00020) as dense features of four depths.
 
-Any model that ``open_clip`` knows, by name, with weights by ``pretrained`` tag or from a local file, and ``clip_tiny``, a
-small one made of open_clip's own classes. Parameters have the names that they have in open_clip's files.
+Any model that ``open_clip`` knows, by name, with weights by ``pretrained`` tag or from a local file, and ``clip_tiny``,
+a small one made of open_clip's own classes. Parameters have the names that they have in open_clip's files.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class ClipImageEncoder(nn.Module):
         return out["image_intermediates"]
 
     def project(self, feature: Tensor) -> Tensor:
-        """Map a ViT's feature (B, C, h, w) into the space it shares with the text: (B, embed_dim, h, w), not normalised.
+        """Map a ViT's feature (B, C, h, w) into the space of the text: (B, embed_dim, h, w), not normalised.
 
         Each token takes the way of the class token: last norm and projection (Rao 2022, DenseCLIP,
         https://arxiv.org/abs/2112.01518).
@@ -302,7 +302,9 @@ def model_config(name: str, **overrides: Any) -> dict[str, Any]:
         part, kind = parts[prefix]
         fields = [field.name for field in dataclasses.fields(kind)]
         if key.removeprefix(prefix) not in fields:
-            raise InputError(f"unknown option {key!r} of CLIP {name}: {nearest(key, [prefix + field for field in fields])}")
+            raise InputError(
+                f"unknown option {key!r} of CLIP {name}: {nearest(key, [prefix + field for field in fields])}"
+            )
         part[key.removeprefix(prefix)] = value
     config["text_cfg"]["hf_model_pretrained"] = False  # weights come from our own call, or not at all
     config["vision_cfg"]["timm_model_pretrained"] = False
@@ -373,7 +375,9 @@ def read_clip_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"checkpoint {path}: a folder, not a file; for a folder of open_clip's use name=local-dir:{path}")
+        raise InputError(
+            f"checkpoint {path}: a folder, not a file; for a folder of open_clip's use name=local-dir:{path}"
+        )
     if path.is_file() and path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -393,7 +397,9 @@ def _check_architecture(weights: dict[str, Tensor], path: Any, name: str, config
     """Refuse the weights of another model in one line that says whose they are."""
     if not any(key.startswith("visual.") for key in weights):
         example = next(iter(weights))
-        raise InputError(f"checkpoint {path}: not an open_clip model: it holds {len(weights)} tensors such as {example!r}")
+        raise InputError(
+            f"checkpoint {path}: not an open_clip model: it holds {len(weights)} tensors such as {example!r}"
+        )
     given, wanted = _shape_of_weights(weights), _shape_of_config(config)
     if given == wanted:
         return

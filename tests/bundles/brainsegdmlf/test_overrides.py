@@ -29,6 +29,6 @@ def test_phantoms_are_not_augmented_unless_asked_for(data, expected):
     parser = workflow("train", "train", **data).parser
     transforms = parser.get_parsed_content("train#random_transforms")
     affine = next(t for t in transforms if isinstance(t, RandAffined))
-    assert (affine.rand_affine.prob > 0) == bool(expected)
+    assert (affine.prob > 0) == bool(expected)
     drop = parser.get_parsed_content("modality_drop")
     assert 0 < drop <= 0.1 and (drop == 0.1) == ("dataset_dir" in data)
