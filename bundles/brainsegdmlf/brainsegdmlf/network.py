@@ -7,7 +7,6 @@ open is our choice and stands in docs/README.md.
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
