@@ -8,7 +8,38 @@ import sys
 import pandas as pd
 import pytest
 
-from tests.bundles.brainsegdmlf.helpers import CONFIGS, ROOT, TRAIN, environment, input_error, options, workflow
+from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, ROOT, TRAIN, environment, input_error, options, workflow
+
+MAKER = """
+import runpy, sys, time
+from pathlib import Path
+import torch.distributed as dist
+runpy.run_path(sys.argv[1])
+import brainsegdmlf.data as data
+
+def make(folder):
+    if not (folder / "dataset.json").exists():
+        time.sleep(1)
+        with open(folder / "log.txt", "a") as log:
+            log.write("made\\n")
+        (folder / "dataset.json").write_text("{}")
+    return folder / "dataset.json"
+
+dist.init_process_group("gloo")
+data.make_brain_phantoms = make
+assert data.dataset_file(sys.argv[2], sys.argv[2]).exists()
+dist.destroy_process_group()
+"""
+
+
+def test_one_process_makes_the_phantoms(tmp_path):
+    script = tmp_path / "maker.py"
+    script.write_text(MAKER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launcher, str(script), str(BUNDLE / "brainsegdmlf" / "prepare.py"), str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "log.txt").read_text() == "made\n"
 
 
 @pytest.mark.slow
