@@ -58,22 +58,7 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def configs(tmp_path_factory):
-    """Small models under names of their own, the way open_clip lets users add them."""
-    folder = tmp_path_factory.mktemp("configs")
-    for name, config in CONFIGS.items():
-        (folder / f"{name}.json").write_text(json.dumps(config))
-    open_clip.add_model_config(folder)
-    yield
-    open_clip.factory._MODEL_CONFIG_PATHS.remove(folder)
-    for name in CONFIGS:
-        open_clip.factory._MODEL_CONFIGS.pop(name)
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("configs", "seed")
 
 
 @pytest.fixture(scope="module")

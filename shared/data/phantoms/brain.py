@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,13 +13,13 @@ import numpy as np
 import torch
 from nibabel.openers import Opener
 from scipy import ndimage
-from tqdm import tqdm
 
 from shared.errors import InputError
 
 from .brain_anatomy import Anatomy, Array, make_anatomy, smooth_noise
 from .brain_contrast import SEQUENCES, make_sequences
 from .brain_lesions import Lesions, make_lesions
+from .writing import already_made, run_jobs, write_datalist
 
 RECIPE_VERSION = 4  # raise it whenever the same seed gives other images
 HEAD_MM = (164.0, 200.0, 172.0)  # field round a head of the template's size, tilted and deformed; cropped afterwards
@@ -148,15 +145,17 @@ def make_brain_case(
 
 def _write_case(folder: Path, seed: int, sequences: Sequence[str]) -> None:
     """Write ``<folder>/<sequence>.nii.gz`` and ``<folder>/lesion.nii.gz`` (light compression: made data is noise)."""
+    threads, level = torch.get_num_threads(), Opener.default_compresslevel
     torch.set_num_threads(1)  # one process a core; more threads would only fight
-    case = make_brain_case(seed, sequences=sequences)
-    folder.mkdir(parents=True, exist_ok=True)
-    previous, Opener.default_compresslevel = Opener.default_compresslevel, 1
+    Opener.default_compresslevel = 1
     try:
+        case = make_brain_case(seed, sequences=sequences)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, array in {**case.images, "lesion": case.label}.items():
             nib.save(nib.Nifti1Image(array, case.affine), folder / f"{name}.nii.gz")
     finally:
-        Opener.default_compresslevel = previous
+        Opener.default_compresslevel = level
+        torch.set_num_threads(threads)
 
 
 def _datalist(counts: Sequence[int], recipe: dict[str, Any]) -> dict[str, Any]:
@@ -185,20 +184,6 @@ def _datalist(counts: Sequence[int], recipe: dict[str, Any]) -> dict[str, Any]:
         "validation": items[first:second],
         "testing": testing,
     }
-
-
-def _already_made(target: Path, recipe: dict[str, Any]) -> bool:
-    """Whether `target` was made with `recipe`; InputError if something else stands there."""
-    if not target.exists():
-        return False
-    try:
-        found = json.loads(target.read_text()).get("recipe")
-    except (ValueError, AttributeError):
-        found = None
-    if found != recipe:
-        what = "phantoms of another recipe" if found else "a dataset that was not made here"
-        raise InputError(f"{target} exists and holds {what}: choose another folder or remove it")
-    return True
 
 
 def make_brain_phantoms(
@@ -231,7 +216,7 @@ def make_brain_phantoms(
     target = Path(folder) / "dataset.json"
     counts = (num_training, num_validation, num_testing)
     recipe = {"maker": "brain phantoms", "version": RECIPE_VERSION, "seed": seed, "counts": list(counts)}
-    if _already_made(target, recipe):
+    if already_made(target, recipe):
         return target
     datalist = _datalist(counts, recipe)
     seeds = np.random.SeedSequence(seed).generate_state(sum(counts)).tolist()
@@ -239,27 +224,6 @@ def make_brain_phantoms(
     for item, case_seed in zip([*datalist["training"], *datalist["validation"], *datalist["testing"]], seeds):
         present = [name for name, path in zip(SEQUENCES, item["image"]) if path is not None]
         jobs.append((target.parent / item["case_id"], int(case_seed), present))
-    _run(jobs, workers, progress)
-    draft = target.with_name(f".dataset.{os.getpid()}.json")
-    draft.write_text(json.dumps(datalist, indent=1))
-    draft.replace(target)
+    run_jobs(_write_case, jobs, workers, progress, "making brain phantoms")
+    write_datalist(target, datalist)
     return target
-
-
-def _run(jobs: list[tuple[Path, int, list[str]]], workers: int | None, progress: bool) -> None:
-    """Write all cases, in fresh processes if that pays and is allowed here."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    number = min(workers or usable, len(jobs))
-    bar = tqdm(total=len(jobs), desc="making brain phantoms", disable=not progress)
-    if number < 2 or multiprocessing.current_process().daemon:  # a data loader's worker may have no children
-        threads = torch.get_num_threads()
-        for job in jobs:
-            _write_case(*job)
-            bar.update()
-        torch.set_num_threads(threads)
-    else:
-        with ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for done in as_completed([pool.submit(_write_case, *job) for job in jobs]):
-                done.result()
-                bar.update()
-    bar.close()
