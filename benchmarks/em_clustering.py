@@ -19,7 +19,6 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import platform
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import fire
 import torch
+from record import cpu_name, save
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,8 +123,7 @@ def device_name(device: str) -> str:
     """Return the name of the processor or the GPU as the system gives it."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return cpu_name()
 
 
 def growth(rows: list[dict], variant: str) -> float:
@@ -205,10 +204,7 @@ def main(
     table = write_table(result)
     print(table)
     if not quick:
-        target = ROOT / "benchmarks" / "results" / "em_clustering.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(result, indent=2) + "\n")
-        target.with_suffix(".md").write_text(table)
+        save("em_clustering", result, table)
 
 
 if __name__ == "__main__":

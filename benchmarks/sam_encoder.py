@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import fire
 import torch
+from record import cpu_name, save
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -90,12 +90,6 @@ def resident_mb(key: str) -> float:
     """Return a size of this process from /proc in MB: VmRSS (present) or VmHWM (peak)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key + ":")) / 1024
-
-
-def cpu_name() -> str:
-    """Return the processor's name as the system gives it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def write_table(result: dict) -> str:
@@ -182,10 +176,7 @@ def main(quick: bool = False, repeats: int = 2, processes: int = 2, emulated: bo
     table = write_table(result)
     print(table)
     if not quick:
-        target = ROOT / "benchmarks" / "results" / "sam_encoder.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(result, indent=2) + "\n")
-        target.with_suffix(".md").write_text(table)
+        save("sam_encoder", result, table)
 
 
 if __name__ == "__main__":
