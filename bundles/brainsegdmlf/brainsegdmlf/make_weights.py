@@ -28,9 +28,8 @@ from shared.data.phantoms.brain import make_brain_phantoms  # noqa: E402
 
 TRAIN = str(BUNDLE / "configs" / "train.json")
 EVALUATE = str(BUNDLE / "configs" / "evaluate.json")
-
-
-TUNING_EPOCHS, TUNING_RATE, REPEAT, BESIDE = 20, 0.0015, 8, 24  # how often a real case occurs, phantoms beside them
+TUNING_EPOCHS, TUNING_RATE = 20, 0.0015
+REPEAT, BESIDE = 8, 24  # how often a real case occurs in an epoch of tuning, how many phantoms beside them
 
 
 def mixed_datalist(
