@@ -18,7 +18,7 @@ from .brain_lesions import Lesions
 SEQUENCES = ("flair", "t1", "t1ce", "t2")
 # (low, high) of: CSF, grey matter, deep nuclei relative to grey matter, lesion minus white matter
 MEANS = {
-    "flair": ((0.10, 0.50), (1.05, 1.30), (0.85, 1.00), (0.55, 0.95)),
+    "flair": ((0.10, 0.50), (1.08, 1.42), (0.85, 1.00), (0.55, 0.95)),
     "t1": ((0.20, 0.45), (0.68, 0.86), (1.02, 1.18), (-0.30, -0.06)),
     "t1ce": ((0.22, 0.50), (0.74, 0.90), (1.02, 1.15), (-0.28, -0.05)),
     "t2": ((2.40, 4.00), (1.20, 1.60), (0.80, 1.00), (0.60, 1.30)),
@@ -54,8 +54,8 @@ def _flair_lookalikes(rng: np.random.Generator, anatomy: Anatomy, spacing: Seque
     right[0] = np.abs(right[0])
     tract = np.max([_blob(right, point, 4.5) for point in CORTICOSPINAL], axis=0) * rng.uniform(0, 0.3)
     haze = np.clip(smooth_noise(rng, shape, spacing, 25.0), 0, 2) * np.exp(-vent / 12) * rng.uniform(0, 0.3)
-    cortex = np.clip(smooth_noise(rng, shape, spacing, 18.0), 0, 2) * anatomy.gm * rng.uniform(0, 0.4)
-    insula = (_blob(right, (39, 2, 0), 14.0) + _blob(right, (5, 20, 30), 14.0)) * anatomy.gm * rng.uniform(0, 0.4)
+    cortex = np.clip(smooth_noise(rng, shape, spacing, 18.0), 0, 2) * anatomy.gm * rng.uniform(0, 0.6)
+    insula = (_blob(right, (39, 2, 0), 14.0) + _blob(right, (5, 20, 30), 14.0)) * anatomy.gm * rng.uniform(0, 0.6)
     return (rim + caps + tract + haze) * anatomy.wm + cortex + insula
 
 
