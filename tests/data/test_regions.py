@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from brainsegdmlf.regions import LabelToRegionsd, RegionsToLabeld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
+
+from shared.data.regions import LabelToRegionsd, RegionsToLabeld
+from shared.errors import InputError
 
 BRATS = ({"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}, [2, 1, 4])
 BINARY = ({"lesion": [1]}, [1])
@@ -64,3 +66,33 @@ def test_missing_keys():
         LabelToRegionsd("label", BINARY[0])({"image": 1})
     assert LabelToRegionsd("label", BINARY[0], allow_missing_keys=True)({"image": 1}) == {"image": 1}
     assert RegionsToLabeld("pred", [1], allow_missing_keys=True)({"image": 1}) == {"image": 1}
+
+
+FUNDUS = {"optic disc": [100, 200], "optic cup": [200]}
+
+
+@pytest.mark.parametrize(
+    "labelled, unknown",
+    [
+        ({}, []),
+        ({"labelled": None}, []),
+        ({"labelled": ["optic cup", "optic disc"]}, []),
+        ({"labelled": ["optic disc"]}, [1]),
+        ({"labelled": "optic cup"}, [0]),
+        ({"labelled": []}, [0, 1]),
+    ],
+)
+def test_a_region_that_nobody_outlined_is_minus_one_everywhere(labelled, unknown):
+    label = MetaTensor(torch.tensor([[[0, 100, 200], [0, 0, 100]]], dtype=torch.uint8))
+    plain = LabelToRegionsd("label", FUNDUS)({"label": label, **labelled})["label"]
+    masks = LabelToRegionsd("label", FUNDUS, labelled_key="labelled")({"label": label, **labelled})["label"]
+    assert set(plain.unique().tolist()) == {0, 1} and masks.dtype == torch.float32
+    for channel, (mask, all_known) in enumerate(zip(masks, plain)):
+        assert (mask == -1).all() if channel in unknown else torch.equal(mask, all_known)
+
+
+def test_a_labelled_name_that_is_no_region():
+    transform = LabelToRegionsd("label", FUNDUS, labelled_key="labelled")
+    item = {"label": torch.zeros(1, 2, 2), "labelled": ["optic disc", "cup"], "case_id": "p1"}
+    with pytest.raises(InputError, match="^case p1: labelled names 'cup', which is no region: choose from optic disc,"):
+        transform(item)

@@ -9,6 +9,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import ensure_tuple
+
+from shared.errors import InputError
+
+NOT_ANNOTATED = -1  # everywhere in the channel of a region that nobody outlined: neither trained nor scored
 
 
 class LabelToRegionsd(MapTransform):
@@ -17,17 +22,32 @@ class LabelToRegionsd(MapTransform):
     Args:
         keys: keys of label maps.
         regions: name of a region -> the label values that it unites, in channel order.
+        labelled_key: key of the names of the regions that were annotated in a case, e.g. ``labelled``; every other
+            region becomes a channel of -1. None, or an item without the key: all were.
+        case_key: key of the case's identifier, for messages.
+        allow_missing_keys: skip absent keys instead of raising.
+
+    Raises:
+        InputError: a name under `labelled_key` is no region.
     """
 
     def __init__(
-        self, keys: KeysCollection, regions: Mapping[str, Sequence[int]], allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        regions: Mapping[str, Sequence[int]],
+        labelled_key: str | None = None,
+        case_key: str = "case_id",
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.regions = {name: list(values) for name, values in regions.items()}
+        self.labelled_key = labelled_key
+        self.case_key = case_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with masks."""
         result = dict(data)
+        unknown = self._not_annotated(data)
         for key in self.key_iterator(result):
             label = result[key]
             plain = torch.as_tensor(label)[0]
@@ -36,8 +56,21 @@ class LabelToRegionsd(MapTransform):
                 for v in self.regions.values()
             ]
             stacked = torch.stack(masks).float()
+            stacked[unknown] = NOT_ANNOTATED
             result[key] = MetaTensor(stacked, meta=label.meta) if isinstance(label, MetaTensor) else stacked
         return result
+
+    def _not_annotated(self, data: Mapping[Hashable, Any]) -> list[int]:
+        """Return the channels of the regions that nobody outlined."""
+        if self.labelled_key is None or data.get(self.labelled_key) is None:
+            return []
+        labelled = ensure_tuple(data[self.labelled_key])
+        if wrong := [name for name in labelled if name not in self.regions]:
+            raise InputError(
+                f"case {data.get(self.case_key, 'without id')}: {self.labelled_key} names {wrong[0]!r}, which is no "
+                f"region: choose from {', '.join(self.regions)}, or add it to the config's regions"
+            )
+        return [channel for channel, name in enumerate(self.regions) if name not in labelled]
 
 
 class RegionsToLabeld(MapTransform):
