@@ -15,7 +15,7 @@ import runpy, sys, time
 from pathlib import Path
 import torch.distributed as dist
 runpy.run_path(sys.argv[1])
-import brainsegdmlf.data as data
+from shared.data.cases import dataset_file
 
 def make(folder):
     if not (folder / "dataset.json").exists():
@@ -26,8 +26,7 @@ def make(folder):
     return folder / "dataset.json"
 
 dist.init_process_group("gloo")
-data.make_brain_phantoms = make
-assert data.dataset_file(sys.argv[2], sys.argv[2]).exists()
+assert dataset_file(sys.argv[2], sys.argv[2], maker=make).exists()
 dist.destroy_process_group()
 """
 
