@@ -1,26 +1,20 @@
-"""What a bundle does before anything else: one release of `shared`, clear errors, no override that nobody reads."""
+"""What a bundle does before anything else: one release of `shared`, clear errors, overrides that can be meant."""
 
 from __future__ import annotations
 
 import atexit
 import inspect
-import json
-import re
 import threading
 import warnings
-from collections.abc import Mapping
 from multiprocessing.dummy import DummyProcess
 from pathlib import Path
-from typing import Any
 
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 import shared
-from shared.check import require, unknown_keys
+from shared.check import require
 from shared.errors import InputError, install_one_line_errors
-
-# Names that MONAI itself adds to a config.
-MONAI_KEYS = ("_meta_", "network_def", "bundle_root", "workflow_type", "meta_file", "logging_file")
+from shared.overrides import mistyped_overrides, read_booleans, unknown_overrides
 
 
 def start(root: Path, home: Path) -> None:
@@ -31,16 +25,18 @@ def start(root: Path, home: Path) -> None:
         home: the folder that holds the bundle's `shared`.
 
     Raises:
-        InputError: another release of `shared` is loaded already, or an override is unknown.
+        InputError: another release of `shared` is loaded already, or an override is unknown or of another type.
     """
     install_one_line_errors()
     atexit.unregister(end_caching)
     atexit.register(end_caching)
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     check_release(home)
-    config = running_config()
-    if config is not None:
-        require(unknown_overrides(config, root / "configs"))
+    parser = running_parser()
+    if parser is not None:
+        configs = root / "configs"
+        read_booleans(parser, configs)
+        require(unknown_overrides(parser.get(), configs) + mistyped_overrides(parser.get(), configs))
 
 
 def end_caching() -> None:
@@ -68,31 +64,10 @@ def check_release(home: Path) -> None:
         )
 
 
-def running_config() -> Mapping[str, Any] | None:
-    """Return the config of the MONAI workflow that is being evaluated, or None outside of one."""
+def running_parser() -> ConfigParser | None:
+    """Return the parsed config of the MONAI workflow that is being evaluated, or None outside of one."""
     for frame in inspect.stack():
         owner = frame.frame.f_locals.get("self")
         if isinstance(owner, ConfigWorkflow):
-            return owner.parser.get()
+            return owner.parser
     return None
-
-
-def unknown_overrides(config: Mapping[str, Any], configs_dir: Path) -> list[str]:
-    """Find top-level names that no file of the bundle defines and nothing in the config refers to.
-
-    MONAI accepts any name, so a mistyped ``--output_dirr`` would be silently without effect.
-
-    Args:
-        config: the merged config.
-        configs_dir: folder of the bundle's config files.
-
-    Returns:
-        One line each, with the nearest known name.
-    """
-    known = set(MONAI_KEYS)
-    for file in configs_dir.glob("*.json"):
-        if file.name != "metadata.json":
-            known |= json.loads(file.read_text(encoding="utf-8")).keys()
-    text = json.dumps(config, default=str)
-    used = {key for key in config if re.search(rf"[@%]{re.escape(key)}(?!\w)", text)}  # @epochs is no use of epoch
-    return unknown_keys([key for key in config if key not in used], known)

@@ -109,6 +109,14 @@ def mistyped(place):
     place.override["output_dirr"] = "x"
 
 
+def many_epochs(place):
+    place.override["epochs"] = "many"
+
+
+def augmentation_by_word(place):
+    place.override["augmentation"] = "lots"
+
+
 def output_under_a_file(place):
     (place.folder / "file").write_text("")
     place.override["output_dir"] = str(place.folder / "file" / "run")
@@ -193,6 +201,8 @@ TRAINING = [
     (truncated, [CASE, "train_b_t1.nii.gz cannot be read", "give NIfTI"]),
     (not_nifti, [CASE, "train_b_t1.nii.gz cannot be read", "give NIfTI"]),
     (mistyped, ["unknown override 'output_dirr'", "did you mean 'output_dir'?"]),
+    (many_epochs, ["override 'epochs' is 'many' where a whole number is expected: e.g. --epochs 22"]),
+    (augmentation_by_word, ["override 'augmentation' is 'lots' where a number is expected: e.g. --augmentation 1"]),
     (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
     (no_dataset_json, ["no dataset.json in", "write one"]),
     (broken_dataset_json, ["dataset.json", "is not JSON", "correct or rewrite"]),
@@ -271,7 +281,7 @@ def test_several_problems_come_at_once(place):
 
 
 @pytest.mark.slow
-@table([row for row in TRAINING if row[0] in (nan_voxels, mistyped)])
+@table([row for row in TRAINING if row[0] in (nan_voxels, mistyped, many_epochs)])
 def test_command_line(spoil, parts, place):
     """A real process: exit code 1, one line, no traceback. MONAI's own warning about trust may come before it."""
     spoil(place)

@@ -1,10 +1,14 @@
-"""The override files for foundation models: what they say reaches the network."""
+"""Overrides, by file and on the command line: what they say reaches the network; the docs' pass."""
+
+import re
 
 import pytest
 import torch
+from fire.parser import DefaultParseValue
 from monai.transforms import RandAffined
 
-from tests.bundles.brainsegdmlf.helpers import workflow
+from shared.overrides import mistyped_overrides, unknown_overrides
+from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, ROOT, workflow
 
 
 def test_sam_override_builds_lora_at_512_pixels():
@@ -32,3 +36,21 @@ def test_phantoms_are_not_augmented_unless_asked_for(data, expected):
     assert (affine.prob > 0) == bool(expected)
     drop = parser.get_parsed_content("modality_drop")
     assert 0 < drop <= 0.1 and (drop == 0.1) == ("dataset_dir" in data)
+
+
+@pytest.mark.parametrize("word", ["false", "true"])
+def test_jsons_words_switch_parts_as_the_docs_say(word):
+    """A command line delivers them as text, of which any would count as true."""
+    flow = workflow("train", "train", dmif=word)
+    flow.initialize()
+    network = flow.parser.get_parsed_content("network_def")
+    assert network.dmif is (word == "true") and hasattr(network, "fusions") is network.dmif
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", BUNDLE / "docs" / "README.md"], ids=["front", "bundle"])
+def test_every_override_in_the_docs_is_taken(page):
+    words = re.findall(r'--(\w+) ("[^"]*"|[^\s`]+)', page.read_text())
+    given = [{key: DefaultParseValue(value.strip('"'))} for key, value in words]
+    ours = [override for override in given if not unknown_overrides(override, CONFIGS)]
+    assert len(ours) >= 3
+    assert [problem for override in ours for problem in mistyped_overrides(override, CONFIGS)] == []
