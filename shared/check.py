@@ -15,10 +15,13 @@ import numpy as np
 
 from shared.data.datalists import is_missing
 from shared.data.dicom import has_dicom
+from shared.data.pictures import check_same_size, load_picture_label, picture_size
 from shared.data.transforms import FORMATS, VOLUME_SHAPES, check_channels, check_same_grid
 from shared.errors import InputError
 
 MAX_LINES = 20
+NO_CASE = "the data list holds no case: check --dataset_dir and the split"
+NO_LABEL = "has no label: add one to the data list, or use the inference config"
 Grid = tuple[tuple[int, ...], np.ndarray]
 
 
@@ -78,17 +81,44 @@ def check_items(
         numbers of channels, all sequences missing, shapes and affines that differ, DICOM folders without DICOM.
 
     """
-    problems: list[str] = []
-    if not items:
-        problems.append("the data list holds no case: check --dataset_dir and the split")
-    for number, item in enumerate(items):
-        case = f"case {item.get('case_id', number)}"
+    problems: list[str] = [] if items else [NO_CASE]
+    for case, item in _cases(items):
         grid = _check_image(item.get("image"), channels, case, problems)
         label = item.get("label")
         if not is_missing(label):
             _check_label(label, grid, labels, f"{case}: label", problems)
         elif need_label:
-            problems.append(f"{case}: has no label: add one to the data list, or use the inference config")
+            problems.append(f"{case}: {NO_LABEL}")
+    return problems
+
+
+def check_pictures(
+    items: Sequence[Mapping[str, Any]], labels: Sequence[int] | None = None, need_label: bool = False
+) -> list[str]:
+    """Check the pictures of a data list by their headers; pixels are read, with `labels`, of label pictures.
+
+    Args:
+        items: as `shared.data.datalists.expand_datalist` returns them (absolute paths).
+        labels: values a label picture may hold; None to leave its pixels unread.
+        need_label: an item without ``label`` is a problem.
+
+    Returns:
+        Every problem of every item, one line each that names case, file and remedy: absent or unreadable files, a
+        label of another size than its picture, values that are not declared.
+
+    """
+    problems: list[str] = [] if items else [NO_CASE]
+    for case, item in _cases(items):
+        size = _result(problems, picture_size, item.get("image"), case)
+        label, where = item.get("label"), f"{case}: label"
+        if not is_missing(label):
+            label_size = _result(problems, picture_size, label, where)
+            if size and label_size:
+                _result(problems, check_same_size, size, label_size, f"{where}: {label}")
+            if labels is not None and label_size:
+                _result(problems, load_picture_label, label, labels, where)
+        elif need_label:
+            problems.append(f"{case}: {NO_LABEL}")
     return problems
 
 
@@ -119,6 +149,10 @@ def check_output_dir(path: str | os.PathLike, needed_mb: float = 0) -> list[str]
     if free_mb < needed_mb:
         return [f"output folder {target} has {free_mb:.0f} MB free where {needed_mb:.0f} MB are needed: {remedy}"]
     return []
+
+
+def _cases(items: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(f"case {item.get('case_id', number)}", item) for number, item in enumerate(items)]
 
 
 def _check_image(image: Any, channels: Sequence[str], case: str, problems: list[str]) -> Grid | None:
@@ -197,10 +231,16 @@ def _header(path: Any, where: str, problems: list[str]) -> Grid | None:
     return shape, affine
 
 
-def _passes(problems: list[str], check: Any, *arguments: Any) -> bool:
+def _result(problems: list[str], function: Any, *arguments: Any) -> Any:
+    """Return what `function` returns, or None and note why not."""
     try:
-        check(*arguments)
+        return function(*arguments)
     except InputError as error:
         problems.append(str(error))
-        return False
-    return True
+    return None
+
+
+def _passes(problems: list[str], check: Any, *arguments: Any) -> bool:
+    before = len(problems)
+    _result(problems, check, *arguments)
+    return len(problems) == before

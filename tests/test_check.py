@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
-from shared.check import check_items, check_output_dir, require, unknown_keys
+from shared.check import check_items, check_output_dir, check_pictures, require, unknown_keys
 from shared.data.datalists import expand_datalist
 from shared.errors import InputError
 
@@ -91,6 +93,66 @@ def test_no_items():
     assert check_items([], CHANNELS) == ["the data list holds no case: check --dataset_dir and the split"]
 
 
+def picture(path: Path, size: tuple[int, int] = (6, 5), value: int = 100, **options) -> str:
+    Image.fromarray(np.full(size, value, np.uint8)).save(path, **options)
+    return str(path)
+
+
+def eye(folder: Path, **changes) -> dict:
+    return {"image": picture(folder / "i.jpg"), "label": picture(folder / "l.png"), "case_id": "p03"} | changes
+
+
+def cut_picture(path: Path) -> str:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return str(path)
+
+
+def test_good_pictures_have_no_problem(tmp_path):
+    good = eye(tmp_path)
+    exif = Image.Exif()
+    exif[274] = 6  # lies on its side in the file
+    turned = eye(tmp_path, image=picture(tmp_path / "t.jpg", (5, 6), exif=exif))
+    assert check_pictures([good, turned], labels=[0, 100], need_label=True) == []
+    assert check_pictures([good | {"label": None}, {"image": good["image"]}], labels=[0, 100]) == []
+
+
+PICTURE_PROBLEMS = {
+    "not found": (lambda d: {"image": str(d / "x.png")}, "case p03: .*x.png not found: correct"),
+    "none": (lambda d: {"image": None}, "case p03: None not found"),
+    "unreadable": (lambda d: {"image": corrupt(d / "c.nii", 100)}, "c.nii cannot be read .*: give a PNG"),
+    "size": (lambda d: {"label": picture(d / "m.png", (5, 6))}, "label: .*m.png: is 6 x 5 pixels where the .* 5 x 6"),
+    "value": (lambda d: {"label": picture(d / "m.png", value=7)}, "label: .*m.png: holds the value 7 where 0, 100"),
+    "cut label": (
+        lambda d: {"label": cut_picture(d / "m.png"), "image": picture(d / "b.png", (64, 64))},
+        "label: .*m.png",
+    ),
+    "no label": (lambda d: {"label": None}, "case p03: has no label"),
+    "label not found": (lambda d: {"label": str(d / "y.png")}, "case p03: label: .*y.png not found"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURE_PROBLEMS)
+def test_each_problem_of_a_picture_is_one_line(tmp_path, name):
+    change, pattern = PICTURE_PROBLEMS[name]
+    (line,) = check_pictures([eye(tmp_path, **change(tmp_path))], labels=[0, 100], need_label=True)
+    assert line.startswith("case p03: ") and "\n" not in line
+    assert re.search(pattern, line), line
+
+
+def test_all_problems_of_pictures_come_at_once(tmp_path):
+    assert check_pictures([]) == check_items([], CHANNELS)
+    two = eye(tmp_path, label=picture(tmp_path / "m.png", (5, 6), 7))
+    assert len(check_pictures([two, eye(tmp_path, image="x.png", label="y.png")], labels=[0, 100])) == 4
+
+
+def test_pixels_are_read_of_labels_alone(tmp_path):
+    cut = cut_picture(tmp_path / "c.png")
+    assert check_pictures([eye(tmp_path, image=cut, label=cut)]) == []
+    assert len(check_pictures([eye(tmp_path, image=cut, label=cut)], labels=[0, 100])) == 1
+
+
 @pytest.mark.parametrize(
     "key, message",
     [
@@ -141,3 +203,6 @@ def test_real_lists_are_fine():
     ):
         items = expand_datalist(Path(REAL) / name / "dataset.json", split)
         assert check_items(items, channels, labels=[0, 1], need_label=True) == []
+    for split in ("training", "testing"):
+        items = expand_datalist(Path(REAL) / "fundus" / "dataset.json", split)
+        assert check_pictures(items, labels=[0, 100, 200], need_label=True) == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import ignite.distributed as idist
 
-from shared.check import check_items, check_output_dir, require
+from shared.check import check_items, check_output_dir, check_pictures, require
 from shared.data.datalists import expand_datalist, parse_input
 from shared.errors import InputError
 
@@ -89,6 +89,7 @@ def preflight(
     channels: Sequence[str],
     output_dir: str | os.PathLike,
     labels: Sequence[int] | None = None,
+    pictures: bool = False,
 ) -> None:
     """Check all data by their headers and the output folder by writing, before anything long begins.
 
@@ -97,10 +98,15 @@ def preflight(
         channels: names of the channels of ``image``, in order.
         output_dir: the folder of the run.
         labels: values a label map may hold, every case needs one then; None for cases without labels.
+        pictures: the cases are pictures (PNG, JPG, TIFF, BMP); `channels` is left aside, as they are all in colour.
 
     Raises:
         InputError: every problem, one line each.
     """
     cases = [item for part in items for item in part]
-    problems = check_items(cases, channels, labels=labels, need_label=labels is not None)
+    need_label = labels is not None
+    if pictures:
+        problems = check_pictures(cases, labels, need_label)
+    else:
+        problems = check_items(cases, channels, labels, need_label)
     require(problems + check_output_dir(output_dir, needed_mb=200))

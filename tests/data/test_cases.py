@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from shared.data.cases import dataset_file, load_input, load_split, preflight
 from shared.errors import InputError
@@ -97,3 +98,13 @@ def test_preflight_names_every_problem(tmp_path):
     first, second, third = str(caught.value).splitlines()
     assert first.startswith("case b: label") and "values 7 where 0, 1 are declared" in first
     assert second.startswith("case c: has no label") and f"{tmp_path / 'file'} is a file" in third
+
+
+def test_preflight_of_pictures(tmp_path):
+    Image.fromarray(np.full((4, 4), 100, np.uint8)).save(tmp_path / "a.png")
+    item = {"image": str(tmp_path / "a.png"), "label": str(tmp_path / "a.png"), "case_id": "a"}
+    preflight([[item], []], [], tmp_path / "out", labels=[0, 100], pictures=True)
+    with pytest.raises(InputError, match="^case a: label: .*a.png: holds the value 100 where 0, 1 are declared"):
+        preflight([[item]], ["red", "green", "blue"], tmp_path / "out", labels=[0, 1], pictures=True)
+    with pytest.raises(InputError, match="^case a: red: .*a.png cannot be read"):
+        preflight([[item | {"image": [item["image"]], "label": None}]], ["red"], tmp_path / "out")
