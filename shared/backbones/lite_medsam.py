@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from shared.backbones.sam import apply_tuning, load_strictly, read_checkpoint
+from shared.backbones.sam import load_strictly, read_checkpoint
+from shared.backbones.tuning import apply_tuning
 from shared.errors import InputError
 
 
@@ -107,8 +108,7 @@ def build_lite_medsam_encoder(
 
     Args:
         checkpoint: a file of LiteMedSAM to load instead of the package's.
-        tuning: see `shared.backbones.sam.apply_tuning`.
-        lora_rank: rank of the LoRA matrices.
+        tuning, lora_rank: of `shared.backbones.tuning.apply_tuning`.
         pretrained: load the package's weights if no `checkpoint` is given.
 
     Raises:

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from segment_anything.modeling.common import LayerNorm2d, MLPBlock
 from segment_anything.modeling.image_encoder import PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shared.backbones.tuning import TUNINGS as TUNINGS
+from shared.backbones.tuning import apply_tuning
+from shared.backbones.tuning import merge_lora as merge_lora
 from shared.errors import InputError
 
 from .sam_attention import SamAttention, is_exporting
-
-TUNINGS = ("full", "frozen", "lora")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,8 +210,7 @@ def build_sam_encoder(
     Args:
         name: a key of `SAM_SIZES`.
         checkpoint: a SAM or MedSAM model, also wrapped in {"model": ...} or saved by DDP, or an encoder alone.
-        tuning: see `apply_tuning`.
-        lora_rank: rank of the LoRA matrices.
+        tuning, lora_rank: of `shared.backbones.tuning.apply_tuning`.
         neck: build the neck; without it the file's ``neck.*`` is knowingly left out.
         size_overrides: fields of `SamSize` to replace, e.g. ``image_size=512``.
 
@@ -309,41 +307,3 @@ def load_strictly(
         pair = f"{tuple(weights[key].shape)}, not {tuple(own[key].shape)}"
         raise InputError(f"checkpoint {path}: {len(shapes)} tensors do not fit {label}, such as {key!r}: {pair}")
     module.load_state_dict({key: weights[key] for key in own})
-
-
-def apply_tuning(encoder: nn.Module, tuning: str, lora_rank: int = 4) -> None:
-    """Say which parameters of an encoder learn, in place.
-
-    Args:
-        encoder: one with attention layers called ``attn.qkv`` and an attribute ``tuning``.
-        tuning: ``full`` (all), ``frozen`` (none; stays in evaluation mode), ``lora`` (only low-rank additions to
-            ``attn.qkv``; Hu 2021, https://arxiv.org/abs/2106.09685; they start as zero).
-        lora_rank: rank of the additions; their scale is 1 (alpha = rank, our choice).
-
-    Raises:
-        InputError: unknown tuning, or a rank below 1.
-    """
-    if tuning not in TUNINGS:
-        raise InputError(f"unknown tuning {tuning!r}: choose one of {', '.join(TUNINGS)}")
-    if tuning == "lora" and lora_rank < 1:
-        raise InputError(f"lora_rank must be at least 1, not {lora_rank}")
-    encoder.tuning = tuning  # type: ignore[assignment]
-    encoder.requires_grad_(tuning == "full")
-    if tuning == "lora":
-        config = LoraConfig(r=lora_rank, lora_alpha=lora_rank, target_modules=r".*\.attn\.qkv", bias="none")
-        inject_adapter_in_model(config, encoder)
-    encoder.train(encoder.training)
-
-
-def merge_lora(encoder: nn.Module) -> nn.Module:
-    """Fold LoRA's matrices into the weights, in place: original names and shapes again, ready for export.
-
-    Returns:
-        The same encoder; without adapters it is left as it is.
-    """
-    for module in list(encoder.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, BaseTunerLayer):
-                child.merge()
-                setattr(module, name, child.get_base_layer())
-    return encoder

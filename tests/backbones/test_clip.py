@@ -11,15 +11,10 @@ from open_clip.factory import load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
-from shared.backbones import clip
-from shared.backbones.clip import (
-    ClipImageEncoder,
-    build_clip_image_encoder,
-    create_clip,
-    image_statistics,
-    merge_clip_lora,
-    resize_positions,
-)
+from shared.backbones.clip import ClipImageEncoder, build_clip_image_encoder, resize_positions
+from shared.backbones.clip_config import image_statistics
+from shared.backbones.clip_models import create_clip
+from shared.backbones.tuning import merge_lora
 from shared.errors import InputError
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
@@ -322,7 +317,7 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
     def offline(*_, **__):
         raise OSError("no route\nto host")
 
-    monkeypatch.setattr(clip.open_clip, "download_pretrained", offline)
+    monkeypatch.setattr(open_clip, "download_pretrained", offline)
     with pytest.raises(
         InputError, match=r"'openai' of CLIP ViT-B-16 cannot be fetched \(no route\): .*checkpoint=<file>"
     ):
@@ -380,7 +375,7 @@ def test_lora_starts_as_identity_learns_and_merges_to_the_original_names(peer, t
             parameter.add_(torch.randn_like(parameter) * 0.3)
         before = encoder.eval()(image)[3]
         assert not torch.allclose(before, plain(image)[3], atol=1e-2)
-        assert merge_clip_lora(encoder) is encoder
+        assert merge_lora(encoder) is encoder
         assert torch.allclose(encoder(image)[3], before, atol=1e-4)
     assert encoder.state_dict().keys() == plain.state_dict().keys()
     plain.load_state_dict(encoder.state_dict())

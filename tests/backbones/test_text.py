@@ -10,14 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from shared.backbones.clip import merge_clip_lora
-from shared.backbones.text import (
-    ClipTextEncoder,
-    FrozenTextFeatures,
-    build_clip,
-    build_text_encoder,
-    small_tokenizer,
-)
+from shared.backbones.text import ClipTextEncoder, FrozenTextFeatures, build_clip, build_text_encoder
+from shared.backbones.text_clip import small_tokenizer
+from shared.backbones.tuning import merge_lora
 from shared.errors import InputError
 
 VISION = {"image_size": 32, "patch_size": 16, "width": 16, "head_width": 8, "layers": 4}
@@ -240,7 +235,7 @@ def test_lora_of_a_clip_tower_keeps_its_numbers_and_names():
     low = build_text_encoder(tuning="lora").eval()
     with torch.no_grad():
         assert torch.allclose(low.encode(SENTENCES).tokens, plain.encode(SENTENCES).tokens, atol=1e-5)
-    assert merge_clip_lora(low).state_dict().keys() == plain.state_dict().keys()
+    assert merge_lora(low).state_dict().keys() == plain.state_dict().keys()
 
 
 # Long sentences

@@ -1,0 +1,51 @@
+"""Attention of one tower with itself, with an input projection that LoRA knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FusedAttention(nn.Module):
+    """`nn.MultiheadAttention` with itself, of the same parameters, its input projection as a layer that LoRA knows.
+
+    peft can also wrap `nn.MultiheadAttention`, but adds to and subtracts from the frozen weights at every step.
+
+    Args:
+        attention: batch first, query, key and value of equal width; its parameters are shared.
+    """
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        super().__init__()
+        width = attention.embed_dim
+        self.num_heads = attention.num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=attention.in_proj_bias is not None, device="meta")
+        self.qkv.weight = attention.in_proj_weight
+        if attention.in_proj_bias is not None:
+            self.qkv.bias = attention.in_proj_bias
+        self.proj: nn.Module = attention.out_proj
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """Attend; query (B, N, C) stands for key and value too; `attn_mask` is additive, (N, N) or (B heads, N, N)."""
+        b, n, c = query.shape
+        q, k, v = self.qkv(query).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if attn_mask is not None:
+            attn_mask = attn_mask.to(q.dtype)
+            if attn_mask.dim() == 3:
+                attn_mask = attn_mask.view(b, self.num_heads, n, n)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        return self.proj(out.transpose(1, 2).reshape(b, n, c)), None
+
+    def original(self) -> nn.MultiheadAttention:
+        """Return the attention with its original names again, of the same parameters."""
+        linear: Any = self.qkv
+        attention = nn.MultiheadAttention(
+            linear.in_features, self.num_heads, bias=linear.bias is not None, batch_first=True, device="meta"
+        )
+        attention.in_proj_weight, attention.in_proj_bias = linear.weight, linear.bias
+        attention.out_proj = self.proj  # type: ignore[assignment]
+        return attention.train(self.training)
