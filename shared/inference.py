@@ -1,4 +1,4 @@
-"""Results of inference on disk: a label map a case in the input's own grid, and an index of the whole run."""
+"""Results of inference on disk: a label map a case in the input's own grid or size, and an index of the whole run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from PIL import Image
 
 from shared.data.datalists import is_missing
+from shared.data.pictures import load_picture
 from shared.data.transforms import load_volume
 from shared.files import write_atomic
 from shared.overlays import save_overlay
@@ -24,39 +26,55 @@ MAX_LINES = 20  # of the summary in the terminal
 
 
 def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -> Path:
-    """Write a label map as ``<folder>/<case_id>/<case_id>_seg.nii.gz``.
+    """Write a label map as ``<folder>/<case_id>/<case_id>_seg.nii.gz``, that of a picture as ``<case_id>_seg.png``.
 
     Args:
         pred: label map (1, X, Y, Z) or (X, Y, Z), integers 0..255, in the grid of the input; its affine (RAS, mm) is
-            written unchanged, so the file lies on the input in every viewer.
+            written unchanged, so the file lies on the input in every viewer. Of a picture (1, H, W), rows from top to
+            bottom, in the size of the input.
         folder: output folder; made if absent.
         case_id: name of the case.
 
     Returns:
-        The path; uint8 NIfTI. An interrupted run leaves no half-written file under that name.
+        The path; uint8 NIfTI or grey 8-bit PNG. An interrupted run leaves no half-written file under that name.
 
     Raises:
         ValueError: `pred` has more than one channel, or values that uint8 cannot hold.
 
     """
     array = torch.as_tensor(pred).detach().cpu()
-    if array.ndim == 4 and len(array) == 1:
+    picture = _is_picture(array)
+    if picture or (array.ndim == 4 and len(array) == 1):
         array = array[0]
-    if array.ndim != 3:
-        raise ValueError(f"prediction of shape {tuple(array.shape)} where a label map (1, X, Y, Z) is expected")
+    if array.ndim != 3 and not picture:
+        raise ValueError(
+            f"prediction of shape {tuple(array.shape)} where a label map (1, X, Y, Z) or (1, H, W) is expected"
+        )
     if not torch.equal(array.to(torch.uint8).to(array.dtype), array):
         raise ValueError("prediction holds values that are no integers from 0 to 255")
-    target = Path(folder) / case_id / f"{case_id}_seg.nii.gz"
+    values = array.to(torch.uint8).numpy()
+    target = Path(folder) / case_id / (f"{case_id}_seg.png" if picture else f"{case_id}_seg.nii.gz")
     target.parent.mkdir(parents=True, exist_ok=True)
-    affine = np.asarray(pred.affine.cpu(), float)
-    image = nib.Nifti1Image(array.to(torch.uint8).numpy(), affine)  # MONAI's writer drops the last axis of a slice
+    temporary = target.with_name(f".{os.getpid()}_{target.name}")
+    if picture:
+        Image.fromarray(values).save(temporary)
+    else:
+        nib.save(_nifti(values, np.asarray(pred.affine.cpu(), float)), temporary)
+    os.replace(temporary, target)
+    return target
+
+
+def _is_picture(pred: torch.Tensor) -> bool:
+    """Whether a prediction is (1, H, W)."""
+    return pred.ndim == 3 and len(pred) == 1
+
+
+def _nifti(values: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(values, affine)  # MONAI's writer drops the last axis of a slice
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    temporary = target.with_name(f".{os.getpid()}_{target.name}")
-    nib.save(image, temporary)
-    os.replace(temporary, target)
-    return target
+    return image
 
 
 class PredictionIndex:
@@ -115,16 +133,17 @@ class PredictionIndex:
 class PredictionHandler:
     """Ignite-style handler that writes label map, overlay and index of every case of an inference run.
 
-    It reads ``pred`` (label map in the input's grid, after postprocessing) of ``engine.state.output`` and ``case_id``
-    of the batch. A case's paths come from `items`, the data list the run was started with.
+    It reads ``pred`` (label map in the input's grid or size, after postprocessing) of ``engine.state.output`` and
+    ``case_id`` of the batch. A case's paths come from `items`, the data list the run was started with.
 
     Args:
         output_dir: folder of the run.
         items: items with ``case_id`` and ``image``, as `shared.data.datalists` makes them.
         channels: names of the channels of ``image``.
-        class_names: names of the label values 1, 2, ..., for the pictures.
-        overlays: write the pictures.
-        channel: image channel in the pictures; of a case without it, the first sequence it has.
+        class_names: names of the label values 1, 2, ..., for the overlays.
+        overlays: write the overlays.
+        channel: image channel in the overlays; of a case without it, the first sequence it has. Photographs are shown
+            in colour.
 
     """
 
@@ -169,13 +188,17 @@ class PredictionHandler:
 
     def _overlay(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path:
         """Show the prediction on the input as it is on disk: the network's input may lie in another grid."""
-        paths = self.paths[case_id]
-        if isinstance(paths, (str, os.PathLike)):
-            image = load_volume(paths, f"case {case_id}")
+        paths, case = self.paths[case_id], f"case {case_id}"
+        channel: int | None
+        if _is_picture(pred):
+            image, channel = load_picture(paths, case), None
         else:
-            wanted = paths[self.channel]
-            present = wanted if not is_missing(wanted) else next(path for path in paths if not is_missing(path))
-            image = load_volume(present, f"case {case_id}")
-        channel = self.channel if len(image) > 1 else 0
-        picture = prediction.with_name(f"{case_id}_overlay.png")
-        return save_overlay(picture, image, pred, channel=channel, title=case_id, names=self.class_names)
+            image = load_volume(paths if isinstance(paths, (str, os.PathLike)) else self._shown(paths), case)
+            channel = self.channel if len(image) > 1 else 0
+        target = prediction.with_name(f"{case_id}_overlay.png")
+        return save_overlay(target, image, pred, channel=channel, title=case_id, names=self.class_names)
+
+    def _shown(self, paths: Sequence[Any]) -> Any:
+        """Return the path of the sequence to show."""
+        wanted = paths[self.channel]
+        return wanted if not is_missing(wanted) else next(path for path in paths if not is_missing(path))

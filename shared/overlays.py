@@ -46,8 +46,9 @@ def save_overlay(
 
     Args:
         path: file to write; folders are made.
-        image: (M, X, Y, Z) or (M, X, Y), array or MetaTensor (its affine in RAS mm gives orientation and spacing).
-        pred: label map (X, Y[, Z]) or (1, X, Y[, Z]); with `channel_wise` masks (C, X, Y[, Z]).
+        image: (M, X, Y, Z), array or MetaTensor (its affine in RAS mm gives orientation and spacing), or a picture
+            (M, H, W), rows from top to bottom.
+        pred: label map (X, Y, Z) or (1, X, Y, Z); with `channel_wise` masks (C, X, Y, Z); of a picture H, W instead.
         label: the same for the truth, or None.
         channel: channel of `image` to show; None shows three channels as a colour picture.
         title: usually the case; Dice is added where there is a label.
@@ -79,8 +80,8 @@ def save_overlay(
         truth = turned[2].numpy() if truth is not None else None
         spacing = np.asarray(turned[0].pixdim, float)
     else:
-        shown, masks = shown[..., None], masks[..., None]
-        truth = truth[..., None] if truth is not None else None
+        shown, masks = _as_slice(shown), _as_slice(masks)
+        truth = _as_slice(truth) if truth is not None else None
 
     window = _window(shown)
     indices = _pick_slices(masks if truth is None else truth, float(spacing[2]) if dims == 3 else 1.0)
@@ -117,6 +118,11 @@ def _masks(array: Any, dims: int, names: Sequence[str], channel_wise: bool) -> n
         return array[len(array) - len(names) :] > 0
     flat = array[0] if array.ndim > dims else array
     return np.stack([flat == value for value in range(1, len(names) + 1)])
+
+
+def _as_slice(array: np.ndarray) -> np.ndarray:
+    """Turn a picture (C, H, W) into the one slice (C, X, Y, 1) of a volume, Y downwards."""
+    return array.swapaxes(1, 2)[..., None]
 
 
 def _radiological(array: np.ndarray, affine: np.ndarray) -> MetaTensor:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
-from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd, Spacingd
+from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd, Resized, Spacingd
+from PIL import Image
 
 from shared.data.datalists import expand_datalist
+from shared.data.pictures import LoadPictured
 from shared.data.transforms import LoadSequencesd
 from shared.inference import PredictionHandler, PredictionIndex, save_prediction
 
@@ -27,8 +29,24 @@ def test_prediction_lies_on_its_input(tmp_path):
     assert np.allclose(image.affine, OBLIQUE, atol=1e-5)
 
 
+def test_prediction_of_a_picture_is_a_grey_png(tmp_path):
+    label = np.random.default_rng(0).integers(0, 4, (1, 7, 6)).astype(np.float32)
+    path = save_prediction(MetaTensor(torch.from_numpy(label)), tmp_path, "p1")
+    assert path == tmp_path / "p1" / "p1_seg.png" and [file.name for file in path.parent.iterdir()] == [path.name]
+    with Image.open(path) as image:
+        assert image.mode == "L" and image.size == (6, 7)
+        assert np.array_equal(np.asarray(image), label[0])
+
+
 @pytest.mark.parametrize(
-    "array", [torch.zeros(2, 3, 3, 3), torch.full((1, 3, 3, 3), 0.5), torch.full((1, 3, 3, 3), 256.0)]
+    "array",
+    [
+        torch.zeros(2, 3, 3, 3),
+        torch.zeros(3, 3),
+        torch.full((1, 3, 3, 3), 0.5),
+        torch.full((1, 3, 3), 0.5),
+        torch.full((1, 3, 3, 3), 256.0),
+    ],
 )
 def test_what_is_no_label_map(tmp_path, array):
     with pytest.raises(ValueError, match="prediction"):
@@ -92,3 +110,50 @@ def test_handler_writes_in_the_grid_of_the_input(tmp_path, overlays):
     assert entry["missing"] == ["flair"] and entry["image"] == [None, str(tmp_path / "t1.nii.gz")]
     assert entry["overlay"] == ("p1/p1_overlay.png" if overlays else None)
     assert (output / "p1" / "p1_overlay.png").is_file() == overlays
+
+
+class Red(torch.nn.Module):
+    """Stands for a network: 1 where red is bright, 2 where blue is too."""
+
+    def forward(self, image):
+        red, blue = image[:, :1], image[:, 2:]
+        return torch.cat([1 - red, torch.minimum(red, 1 - blue), torch.minimum(red, blue)], 1)
+
+
+@pytest.mark.parametrize("overlays", [True, False])
+def test_handler_writes_pictures_in_the_size_of_the_input(tmp_path, overlays):
+    """The network sees squares; what lands on disk lies on the input, whatever its size and EXIF orientation."""
+    truth = np.zeros((60, 90), np.uint8)
+    truth[6:30, 48:84] = 1
+    truth[12:24, 60:72] = 2
+    colour = np.stack([truth > 0, truth * 0, truth == 2], -1).astype(np.uint8) * 255
+    exif = Image.Exif()
+    exif[274] = 6  # lies in the file a quarter turn to the left
+    Image.fromarray(colour).save(tmp_path / "eye.png")
+    Image.fromarray(np.ascontiguousarray(np.rot90(colour))).save(tmp_path / "turned.png", exif=exif)
+    listed = {"testing": [{"image": "eye.png"}, {"image": "turned.png"}]}
+    (tmp_path / "dataset.json").write_text(json.dumps(listed))
+    items = expand_datalist(tmp_path / "dataset.json", "testing")
+    before = Compose([LoadPictured("image"), Resized("image", (120, 120))])
+    after = Compose(
+        [Invertd("pred", before, orig_keys="image", nearest_interp=False), AsDiscreted("pred", argmax=True)]
+    )
+    output = tmp_path / "out"
+    handler = PredictionHandler(output, items, ["red", "green", "blue"], ["disc", "cup"], overlays)
+    SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset(items, before), batch_size=2),
+        network=Red(),
+        postprocessing=after,
+        val_handlers=[handler],
+    ).run()
+    for case in ("eye", "turned"):
+        found = np.asarray(Image.open(output / case / f"{case}_seg.png"))
+        assert found.shape == truth.shape and (found == truth).mean() > 0.97
+        assert (output / case / f"{case}_overlay.png").is_file() == overlays
+    entries = json.loads((output / "predictions.json").read_text())
+    assert [entry["prediction"] for entry in entries] == ["eye/eye_seg.png", "turned/turned_seg.png"]
+    assert entries[0]["image"] == [str(tmp_path / "eye.png")] and entries[0]["missing"] == []
+    if overlays:
+        picture = np.asarray(Image.open(output / "eye" / "eye_overlay.png").convert("RGB")).astype(int)
+        assert (np.abs(picture - [255, 0, 0]).sum(-1) < 30).any(), "the photograph is in colour"

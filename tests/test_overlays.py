@@ -117,6 +117,23 @@ def test_picture(tmp_path, channels, channel):
     assert near(pixels(path), GREEN).any()
 
 
+@pytest.mark.parametrize("channels, channel", [(1, 0), (3, None)])
+def test_a_picture_stands_as_on_the_screen(tmp_path, channels, channel):
+    """A bright patch at the top, right of the middle of a wide picture, and the contour round it."""
+    image = np.random.default_rng(0).uniform(0.3, 0.5, (channels, 60, 120)).astype(np.float32)
+    pred = np.zeros((1, 60, 120), np.uint8)
+    image[:, 6:18, 66:78] = 1
+    pred[:, 6:18, 66:78] = 1
+    found = pixels(save_overlay(tmp_path / "a.png", image, pred, channel=channel))
+    middle = found.shape[1] // 2
+    rows, columns = np.nonzero(found[:-60, :middle].min(-1) > 240)
+    contour_rows, contour_columns = np.nonzero(near(found, ORANGE)[:, middle:])
+    assert abs(rows.mean() - contour_rows.mean()) < 3 and abs(columns.mean() - contour_columns.mean()) < 5
+    inside = np.flatnonzero((found[:, :middle].sum(-1) > 20).mean(1) > 0.5)  # rows of the picture
+    height = (rows.mean() - inside[0]) / (inside[-1] - inside[0])
+    assert (columns.mean() / middle, height) == pytest.approx((72 / 120, 12 / 60), abs=0.04)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 5, 1), (5, 5, 2)])
 def test_few_slices_and_flat_images(tmp_path, shape):
     flat = np.zeros((1, *shape), np.float32)
