@@ -70,7 +70,7 @@ def case_metrics(
     Args:
         pred: label map (X, Y[, Z]) or (1, X, Y[, Z]), integer values; with `channel_wise` binary masks (C, X, Y[, Z]),
             which may overlap (regions such as WT, TC, ET).
-        label: the same for the truth.
+        label: the same for the truth; a channel of -1 is a class that nobody annotated: all its metrics are NaN.
         spacing: voxel size in mm, one value a spatial axis.
         names: class names. Of a label map: value -> name, or names of the values 1, 2, ... in order (0 is background);
             with `channel_wise` the names of the channels in order; a channel more than names is the background.
@@ -130,7 +130,16 @@ def surface_metrics(
     return hd95.item(), nsd.item()
 
 
+def not_annotated(label: np.ndarray | torch.Tensor) -> bool:
+    """Whether the label of one class says that nobody annotated it: it holds a negative value (-1, everywhere)."""
+    return bool((label < 0).any())
+
+
 def _mask_metrics(pred: np.ndarray, label: np.ndarray, spacing: list[float]) -> dict[str, float]:
+    if not_annotated(label):
+        empty = np.zeros((1,) * label.ndim)
+        return dict.fromkeys(_mask_metrics(empty, empty, spacing), math.nan)
+    pred, label = _masks(pred, label)
     hd95, surface_dice = surface_metrics(pred, label, spacing)
     voxel_ml = math.prod(spacing) / 10**label.ndim
     return {
@@ -151,7 +160,7 @@ def _channels(pred: np.ndarray, label: np.ndarray, names: Sequence[str] | Mappin
     if background not in (0, 1):
         raise ValueError(f"{len(names)} class names for {len(label)} channels")
     channels = names.values() if isinstance(names, Mapping) else names
-    return {name: (pred[i] > 0, label[i] > 0) for i, name in enumerate(channels, start=background)}
+    return {name: (pred[i], label[i]) for i, name in enumerate(channels, start=background)}
 
 
 def _values(pred: np.ndarray, label: np.ndarray, names: Sequence[str] | Mapping[int, str]) -> Pairs:

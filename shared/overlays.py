@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 from monai.utils import convert_to_numpy
 
-from shared.metrics import dice
+from shared.metrics import dice, not_annotated
 
 SLICES = 3
 APART_MM = 6.0  # least distance of the slices shown, so that they are not three times the same (our choice)
@@ -49,7 +49,7 @@ def save_overlay(
         image: (M, X, Y, Z), array or MetaTensor (its affine in RAS mm gives orientation and spacing), or a picture
             (M, H, W), rows from top to bottom.
         pred: label map (X, Y, Z) or (1, X, Y, Z); with `channel_wise` masks (C, X, Y, Z); of a picture H, W instead.
-        label: the same for the truth, or None.
+        label: the same for the truth, or None. A channel of -1 (nobody annotated it) has neither contour nor Dice.
         channel: channel of `image` to show; None shows three channels as a colour picture.
         title: usually the case; Dice is added where there is a label.
         names: class names, of the values 1, 2, ... or of the channels (a channel more than names is the background).
@@ -72,7 +72,7 @@ def save_overlay(
         if other is not None and other.shape[1:] != shown.shape[1:]:
             raise ValueError(f"a mask of shape {other.shape[1:]} for an image of shape {shown.shape[1:]}")
 
-    caption = _caption(title, masks, truth, names)
+    caption = title if truth is None else _caption(title, _scores(masks, truth, label, channel_wise), names)
     spacing = np.ones(dims)
     if dims == 3:
         turned = [_radiological(part, affine) for part in (shown, masks, truth) if part is not None]
@@ -232,10 +232,14 @@ def _legend(figure: Figure, names: Sequence[str], with_truth: bool) -> None:
     figure.legend(handles=entries, loc="lower center", ncols=len(entries), frameon=False, labelcolor=INK, fontsize=10)
 
 
-def _caption(title: str, masks: np.ndarray, truth: np.ndarray | None, names: Sequence[str]) -> str:
-    if truth is None:
-        return title
-    scores = [dice(mask, true) for mask, true in zip(masks, truth)]
+def _scores(masks: np.ndarray, truth: np.ndarray, label: Any, channel_wise: bool) -> list[str]:
+    """Return Dice of every class as text, "-" of one that nobody annotated."""
+    channels = convert_to_numpy(label)[-len(masks) :] if channel_wise else truth
+    unknown = [not_annotated(channel) for channel in channels]
+    return ["-" if blank else f"{dice(mask, true):.2f}" for mask, true, blank in zip(masks, truth, unknown)]
+
+
+def _caption(title: str, scores: Sequence[str], names: Sequence[str]) -> str:
     if len(names) == 1:
-        return f"{title}   Dice {scores[0]:.2f}".strip()
-    return f"{title}   Dice " + ", ".join(f"{name} {score:.2f}" for name, score in zip(names, scores))
+        return f"{title}   Dice {scores[0]}".strip()
+    return f"{title}   Dice " + ", ".join(f"{name} {score}" for name, score in zip(names, scores))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ class CaseReport:
 
     Args:
         class_names: names of the classes; with several, columns are called ``dice_WT``, ``dice_TC`` and so on.
-        table: metrics to show in the terminal: name -> (heading, number format).
+        table: metrics to show in the terminal: name -> (heading, number format), e.g. ``("HD95 px", ".1f")`` for
+            pictures, whose pixels have no size.
 
     """
 
@@ -50,7 +53,7 @@ class CaseReport:
 
         Args:
             case_id: name of the case.
-            metrics: per class, as `shared.metrics.case_metrics` returns them.
+            metrics: per class, as `shared.metrics.case_metrics` returns them; NaN for a class that nobody annotated.
             extra: further columns, e.g. ``domain="rim_one"``.
 
         """
@@ -67,14 +70,17 @@ class CaseReport:
         return pd.DataFrame([self.rows[case_id] for case_id in sorted(self.rows)])
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Return mean, standard deviation (n - 1; 0 for one case), median and n of every numeric column."""
+        """Return mean, standard deviation (n - 1; 0 for one case), median and n of every numeric column.
+
+        Cases without a number there count nowhere; with n = 0 the others are NaN.
+        """
         numbers = self.frame().select_dtypes("number")
         return {
             str(name): {
                 "mean": float(values.mean()),
-                "std": float(values.std()) if len(values) > 1 else 0.0,
+                "std": 0.0 if values.count() == 1 else float(values.std()),
                 "median": float(values.median()),
-                "n": len(values),
+                "n": int(values.count()),
             }
             for name, values in numbers.items()
         }
@@ -82,7 +88,10 @@ class CaseReport:
     def write(
         self, output_dir: str | os.PathLike, seed: int | None = None, seconds: float | None = None
     ) -> tuple[Path, Path]:
-        """Write ``metrics.csv`` (a row a case) and ``metrics.json`` (summary, cases, versions, seed, wall seconds)."""
+        """Write ``metrics.csv`` (a row a case) and ``metrics.json`` (summary, cases, versions, seed, wall seconds).
+
+        What is NaN is an empty cell in the one and null in the other.
+        """
         folder = Path(output_dir)
         frame = self.frame()
         content = {
@@ -94,7 +103,7 @@ class CaseReport:
         }
         return (
             write_atomic(folder / "metrics.csv", frame.to_csv(index=False)),
-            write_atomic(folder / "metrics.json", json.dumps(content, indent=2, default=float) + "\n"),
+            write_atomic(folder / "metrics.json", json.dumps(_without_nan(content), indent=2, default=float) + "\n"),
         )
 
     def text(self, title: str = "validation") -> str:
@@ -102,14 +111,14 @@ class CaseReport:
 
         Up to 12 cases in the order they came; of more the 5 worst and 3 best of the first metric (mean over classes).
         Several classes have a column each, of as many metrics as fit; if not even the first fits, every metric is
-        averaged over the classes of a case.
+        averaged over the classes of a case. NaN is shown as "-" and left out of means; a case with nothing but NaN is
+        neither among the worst nor the best.
         """
         columns, frame = self._shown()
-        means = ["", *(format(frame[column].mean(), form) for column, _, form in columns)]
-        means[0] = f"mean of {len(frame)}"
+        means = [f"mean of {len(self.rows)}", *(_cell(frame[column].mean(), form) for column, _, form in columns)]
         lines: list[list[str]] = []
         for _, row in frame.iterrows():
-            lines.append([str(row["case_id"]), *(format(row[column], form) for column, _, form in columns)])
+            lines.append([str(row["case_id"]), *(_cell(row[column], form) for column, _, form in columns)])
         if len(lines) > MAX_ROWS:
             lines = [*lines[:WORST], ["..."], *lines[-BEST:]]
         first = max(len(title), *(2 + len(line[0]) for line in [*lines, means]), FIRST)
@@ -142,8 +151,22 @@ class CaseReport:
             columns = [(MEAN + metric, heading, form) for metric, (heading, form) in self.table.items()]
         if len(frame) > MAX_ROWS:
             metric = next(iter(self.table))
+            frame = frame.dropna(subset=MEAN + metric)
             frame = frame.sort_values(MEAN + metric, ascending=metric != "hd95_mm", kind="stable")
         return columns, frame
+
+
+def _cell(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def _without_nan(content: Any) -> Any:
+    """Return nested dicts and lists with None for NaN, which is no JSON."""
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, Real) and math.isnan(content) else content
 
 
 def closing_lines(

@@ -86,6 +86,15 @@ def test_channel_wise_regions_may_overlap(background):
     assert found["WT"]["dice"] == pytest.approx(2 * 125 / 1125) and found["TC"]["dice"] == 1
 
 
+def test_a_class_that_nobody_annotated_has_no_metrics():
+    whole = box(slice(0, 10), slice(0, 10), slice(0, 10)).astype(np.float32)
+    pred, label = np.stack([whole, whole]), np.stack([np.roll(whole, 1, 0), np.full_like(whole, -1)])
+    found = case_metrics(pred, label, (1, 1, 1), ["disc", "cup"], channel_wise=True)
+    assert found["cup"].keys() == found["disc"].keys() and all(math.isnan(value) for value in found["cup"].values())
+    assert found["disc"] == case_metrics(pred[:1], label[:1], (1, 1, 1), ["disc"], channel_wise=True)["disc"]
+    assert found["disc"]["dice"] == pytest.approx(0.9) and found["disc"]["volume_ml"] == pytest.approx(1)
+
+
 def test_two_dimensional():
     label = np.zeros((1, 8, 8), np.uint8)
     label[0, 2:4, 2:4] = 1

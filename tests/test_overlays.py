@@ -107,6 +107,18 @@ def test_title_has_dice(tmp_path, monkeypatch):
     assert titles == ["p01   Dice 1.00", "p01", "p01   Dice WT 0.00, TC 1.00"]
 
 
+def test_a_region_that_nobody_annotated_has_no_dice(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr("matplotlib.figure.Figure.suptitle", lambda self, text, **kwargs: titles.append(text))
+    disc = np.zeros((1, 40, 60), np.float32)
+    disc[:, 10:30, 20:40] = 1
+    image, masks = np.random.default_rng(0).random((3, 40, 60)), np.concatenate([disc, disc])
+    for label in (np.concatenate([disc, disc * 0 - 1]), np.concatenate([disc * 0, disc, disc * 0 - 1])):
+        names = ["disc", "cup"]
+        save_overlay(tmp_path / "a.png", image, masks, label, None, "p01", names, channel_wise=True)
+    assert titles == ["p01   Dice disc 1.00, cup -"] * 2
+
+
 @pytest.mark.parametrize("channels, channel", [(1, 0), (3, None)])
 def test_picture(tmp_path, channels, channel):
     image = np.random.default_rng(0).integers(0, 255, (channels, 64, 48)).astype(np.float32)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.transforms import AsDiscreted
+from PIL import Image
 
+from shared.data.datalists import expand_datalist
 from shared.metrics import case_metrics
 from shared.report import CaseReport, ReportHandler, closing_lines
 
@@ -79,6 +83,52 @@ def test_json_is_valid_when_a_column_is_absent_for_a_case(tmp_path):
     report.add("b", {"lesion": values(0.5)}, domain="x")
     _, summary = report.write(tmp_path)
     json.loads(summary.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def fundus(cups: list[float], **options) -> CaseReport:
+    report = CaseReport(["disc", "cup"], **options)
+    for number, cup in enumerate(cups):
+        blank = math.isnan(cup)
+        report.add(f"p{number}", {"disc": values(0.9, 3.0), "cup": values(cup, *([math.nan] * 2 if blank else [5.0]))})
+    return report
+
+
+def test_what_nobody_annotated_is_left_out(tmp_path):
+    table, summary = fundus([0.6, math.nan, 0.8]).write(tmp_path)
+    assert table.read_text().splitlines()[2].split(",") == ["p1", "0.9", "", "3.0", "", "0.5", ""]
+    content = json.loads(summary.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert content["cases"][1] | {"case_id": 0} == {
+        "case_id": 0,
+        "dice_disc": 0.9,
+        "dice_cup": None,
+        "hd95_mm_disc": 3.0,
+        "hd95_mm_cup": None,
+        "lesion_f1_disc": 0.5,
+        "lesion_f1_cup": None,
+    }
+    assert content["summary"]["dice_cup"] == pytest.approx({"mean": 0.7, "std": 0.2 / 2**0.5, "median": 0.7, "n": 2})
+    assert content["summary"]["dice_disc"]["n"] == 3
+
+
+def test_a_region_of_no_case_is_a_dash(tmp_path):
+    options = {"table": {"dice": ["Dice", ".2f"], "hd95_mm": ["HD95 px", ".1f"]}}  # lists: as JSON gives it
+    report = fundus([math.nan, math.nan], **options)
+    assert [line.split() for line in report.text().splitlines()] == [
+        ["validation", "Dice", "disc", "Dice", "cup", "HD95", "px", "disc", "HD95", "px", "cup"],
+        ["p0", "0.90", "-", "3.0", "-"],
+        ["p1", "0.90", "-", "3.0", "-"],
+        ["mean", "of", "2", "0.90", "-", "3.0", "-"],
+    ]
+    _, summary = report.write(tmp_path)
+    empty = {"mean": None, "std": None, "median": None, "n": 0}
+    assert json.loads(summary.read_text())["summary"]["dice_cup"] == empty
+
+
+def test_a_case_without_annotation_is_neither_worst_nor_best():
+    report = single([n / 20 for n in range(20)] + [math.nan])
+    lines = report.text().splitlines()
+    assert "case_20" not in report.text() and lines[-2].split() == ["case_19", "0.95", "2.0", "0.50"]
+    assert lines[-1].split()[:4] == ["mean", "of", "21", f"{np.mean([n / 20 for n in range(20)]):.2f}"]
 
 
 def test_closing_lines():
@@ -186,3 +236,79 @@ def test_other_ranks_stay_silent(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("shared.report.idist.get_rank", lambda: 1)
     evaluate(ReportHandler(tmp_path, ["lesion"]), AsDiscreted(["pred"], argmax=True))
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
+
+
+class FirstTwo(torch.nn.Module):
+    """Stands for a network: red is the disc, green the cup."""
+
+    def forward(self, image):
+        return image[:, :2]
+
+
+def test_handler_on_pictures_of_which_some_lack_a_structure(tmp_path, capsys):
+    """What a config writes, from the files to the tables: colour, pixels for mm, a cup that nobody outlined."""
+    truth = np.zeros((40, 60), np.uint8)
+    truth[10:30, 20:50] = 100
+    truth[15:25, 30:40] = 200
+    colour = np.stack([truth > 0, truth == 200, truth == 0], -1).astype(np.uint8) * 255
+    listed = []
+    for case, labelled in (("a", ["disc", "cup"]), ("b", ["disc"])):
+        Image.fromarray(colour).save(tmp_path / f"{case}.png")
+        Image.fromarray(np.minimum(truth, 100 * len(labelled))).save(tmp_path / f"{case}_label.png")
+        listed.append({"image": f"{case}.png", "label": f"{case}_label.png", "labelled": labelled, "domain": "x"})
+    (tmp_path / "dataset.json").write_text(json.dumps({"testing": listed}))
+    config = ConfigParser(
+        {
+            "before": {
+                "_target_": "Compose",
+                "transforms": [
+                    {"_target_": "shared.data.pictures.LoadPictured", "keys": "image"},
+                    {"_target_": "shared.data.pictures.LoadPictureLabeld", "keys": "label", "labels": [0, 100, 200]},
+                    {"_target_": "Resized", "keys": "image", "spatial_size": [64, 64], "mode": "bilinear"},
+                ],
+            },
+            "after": {
+                "_target_": "Compose",
+                "transforms": [
+                    {
+                        "_target_": "Invertd",
+                        "keys": ["pred", "image"],
+                        "transform": "@before",
+                        "orig_keys": "image",
+                        "nearest_interp": False,
+                    },
+                    {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5},
+                    {
+                        "_target_": "shared.data.regions.LabelToRegionsd",
+                        "keys": "label",
+                        "regions": {"disc": [100, 200], "cup": [200]},
+                        "labelled_key": "labelled",
+                    },
+                ],
+            },
+            "report": {
+                "_target_": "shared.report.ReportHandler",
+                "output_dir": str(tmp_path / "out"),
+                "class_names": ["disc", "cup"],
+                "channel_wise": True,
+                "channel": None,
+                "table": {"dice": ["Dice", ".2f"], "hd95_mm": ["HD95 px", ".1f"]},
+                "extra_keys": ["domain"],
+            },
+        }
+    )
+    before = config.get_parsed_content("before")
+    data = Dataset(expand_datalist(tmp_path / "dataset.json", "testing"), before)
+    SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(data, batch_size=1),
+        network=FirstTwo(),
+        postprocessing=config.get_parsed_content("after"),
+        val_handlers=[config.get_parsed_content("report")],
+    ).run()
+    frame = pd.read_csv(tmp_path / "out" / "metrics.csv")
+    assert (frame["dice_disc"] > 0.95).all() and (frame["hd95_mm_disc"] < 2).all()
+    assert list(frame["dice_cup"].isna()) == [False, True] and frame["dice_cup"][0] > 0.9
+    printed = capsys.readouterr().out
+    assert "HD95 px cup" in printed and " - " in next(line for line in printed.splitlines() if line.startswith("  b "))
+    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["a.png", "b.png"]
