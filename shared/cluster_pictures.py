@@ -33,7 +33,7 @@ TINT, GLOW = 0.55, 0.8  # opacity of the owners' colours and of a responsibility
 SHOWN, COLUMNS = 12, 6  # heat maps at most, and in a row
 NUMBERED = 0.004  # share of the pixels from which a region has its number written in
 WIDTH, LARGE, GAP, LINE = 12.0, 4.2, 0.1, 0.28  # inches: of all, of a large picture, between pictures, of a line
-DENSE = 0.2  # inches, least height of a line of the legend
+LEGEND, DENSE = 3.2, 0.2  # inches, width of the legend and least height of its lines
 LONG, SHORT = 30, 20  # letters of a name in the legend and over a heat map
 DIM = "#8a8a8a"  # what centres are written in that own nothing
 TEXT: dict[str, Any] = {"color": INK, "fontsize": 10, "va": "center"}
@@ -166,13 +166,13 @@ def _middles(owner: np.ndarray) -> list[tuple[int, float, float]]:
 def _list_centres(page: Axes, x: float, y: float, height: float, owner: np.ndarray, names: Sequence[str]) -> None:
     """Write the legend into so much height: number, name and share of the pixels of each centre."""
     shares = np.bincount(owner.ravel(), minlength=len(names)) / owner.size
-    line = min(LINE, height / (len(names) + 1))
-    page.text(WIDTH - GAP, y + line / 2, "of the pixels", ha="right", **TEXT)
+    line, right = min(LINE, height / (len(names) + 1)), min(x + LEGEND, WIDTH - GAP)
+    page.text(right, y + line / 2, "of the pixels", ha="right", **TEXT)
     for index, (name, share) in enumerate(zip(names, shares)):
         at, style = y + line * (index + 1.5), {**TEXT, "color": INK if share else DIM}
         _badge(page, x + LINE / 2, at, index)
         page.text(x + 1.2 * LINE, at, _short(name, LONG), **style)
-        page.text(WIDTH - GAP, at, f"{share:.1%}" if share else "none", ha="right", **style)
+        page.text(right, at, f"{share:.1%}" if share else "none", ha="right", **style)
 
 
 def _explain(page: Axes, y: float, left_out: int) -> None:

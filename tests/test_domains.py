@@ -274,6 +274,17 @@ def test_handler_on_an_evaluator(tmp_path, capsys):
     assert list(pd.read_csv(tmp_path / "domains.csv")["n"]) == [1] * 4, "a run starts afresh"
 
 
+def test_handler_leaves_out_what_nobody_annotated(tmp_path):
+    data = items()
+    for item in data:
+        item["label"] = item["label"].to(torch.int8)
+    data[2]["label"][1] = data[5]["label"][1] = -1  # the cup in one case of camera b and in the only one of camera c
+    evaluate(DomainReportHandler(tmp_path, CLASSES, "camera a"), data)
+    table = pd.read_csv(tmp_path / "domains.csv")
+    assert list(table["n"]) == [2, 2, 3, 2, 1, 0] and np.isnan(line(table, "camera c", "cup")["dice_mean"])
+    assert "| camera c | 1, 0 | 1.00 | 0.0 | - | - |" in (tmp_path / "domains.md").read_text(encoding="utf-8")
+
+
 def test_handler_says_that_the_source_has_no_case(tmp_path, capsys):
     evaluate(DomainReportHandler(tmp_path, CLASSES, "camera z", overlays=0), items())
     assert "no case of camera z (source)" in capsys.readouterr().out
