@@ -51,7 +51,7 @@ class PrecisionInferer(Inferer):
         self.dtype = fast_dtype(device) if amp else None
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """Infer as the wrapped inferer does; a list of outputs (deep supervision) stays a list."""
+        """Infer as the wrapped inferer does; a list of outputs stays a list, a named tuple stays as it is."""
         meta = inputs.meta if isinstance(inputs, MetaTensor) else None
         if isinstance(inputs, MetaTensor):
             inputs = inputs.as_tensor()
@@ -60,6 +60,8 @@ class PrecisionInferer(Inferer):
             context = torch.autocast(self.device_type, dtype=self.dtype)
         with context:
             outputs = self.inferer(inputs, network, *args, **kwargs)
+        if hasattr(outputs, "_fields"):
+            return outputs
         if isinstance(outputs, (list, tuple)):
             return [x.float() for x in outputs]
         return outputs.float() if meta is None else MetaTensor(outputs.float(), meta=meta)  # `Invertd` asks for it

@@ -1,0 +1,1 @@
+"""EM-CLIP: vision-language semantic aggregation, segmentation that survives an unseen camera, scanner or hospital."""

@@ -1,0 +1,96 @@
+"""The cases of a run by domain: one source for training, others never seen; on disk, or the built-in phantoms."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+from shared.data import cases
+from shared.data.cases import Items
+from shared.data.datalists import expand_datalist, is_missing
+from shared.data.phantoms.fundus import make_fundus_phantoms
+from shared.errors import InputError
+
+SOURCE, UNSEEN = "source", "unseen"  # domains of cases whose list names none
+
+dataset_file = partial(cases.dataset_file, maker=make_fundus_phantoms)
+load_input = partial(cases.load_input, maker=make_fundus_phantoms)
+preflight = cases.preflight
+
+
+def load_source(
+    dataset_dir: str | os.PathLike, split: str, builtin_dir: str | os.PathLike, source: str | None = None
+) -> Items:
+    """Return the training or validation cases of the source domain.
+
+    Args:
+        dataset_dir: folder with a ``dataset.json``.
+        split: "training" or "validation".
+        builtin_dir: the folder whose phantoms are made on first use.
+        source: a domain; None takes the split as it is.
+
+    Raises:
+        InputError: the split has no case of that domain, or there is no such list.
+    """
+    items = cases.load_split(dataset_dir, split, builtin_dir, maker=make_fundus_phantoms)
+    return _only(_with_domain(items, SOURCE), None if source is None else [source], f"{split} of {dataset_dir}")
+
+
+def source_name(items: Items) -> str:
+    """Return the name of the training cases' domain; several are joined by "+"."""
+    return "+".join(dict.fromkeys(str(item["domain"]) for item in items))
+
+
+def load_unseen(
+    dataset_dir: str | os.PathLike,
+    builtin_dir: str | os.PathLike,
+    test_dirs: Sequence[str | os.PathLike] = (),
+    domains: Sequence[str] | None = None,
+    beside: Items = (),  # type: ignore[assignment]
+) -> Items:
+    """Return the labelled ``testing`` cases of the data set and of further ones.
+
+    Args:
+        dataset_dir: folder with a ``dataset.json``; it need not have testing cases.
+        builtin_dir: the folder whose phantoms are made on first use.
+        test_dirs: folders of further data sets.
+        domains: the domains to keep; None keeps all.
+        beside: cases reported in the same table; a case_id that occurs twice gets its domain before it.
+
+    Raises:
+        InputError: a domain without a case; a folder of `test_dirs` without testing cases.
+    """
+    own = dataset_file(dataset_dir, builtin_dir)
+    try:
+        items = expand_datalist(own, "testing")
+    except InputError:
+        items = []
+    for folder in test_dirs:
+        items += expand_datalist(dataset_file(folder, builtin_dir), "testing")
+    items = _with_domain([item for item in items if not is_missing(item.get("label"))], UNSEEN)
+    where = "testing of " + ", ".join(map(str, [dataset_dir, *test_dirs]))
+    return _unique(_only(items, domains, where), beside)
+
+
+def _with_domain(items: Items, default: str) -> Items:
+    return [{**item, "domain": str(item.get("domain") or default)} for item in items]
+
+
+def _only(items: Items, domains: Sequence[str] | None, where: str) -> Items:
+    if domains is None:
+        return items
+    found = Counter(item["domain"] for item in items)
+    for domain in domains:
+        if domain not in found:
+            raise InputError(f"domain {domain!r} has no case in {where}: it has {', '.join(sorted(found)) or 'none'}")
+    return [item for item in items if item["domain"] in domains]
+
+
+def _unique(items: Items, beside: Items) -> Items:
+    counts = Counter(item["case_id"] for item in [*beside, *items])
+    return [
+        {**item, "case_id": f"{item['domain']}_{item['case_id']}"} if counts[item["case_id"]] > 1 else item
+        for item in items
+    ]
