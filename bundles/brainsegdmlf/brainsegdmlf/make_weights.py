@@ -41,7 +41,7 @@ def mixed_datalist(
     (folder / "dataset.json").write_text(json.dumps({"training": again + phantoms, "validation": unseen}, indent=1))
 
 
-def main(real_dir: str, work_dir: str, epochs: int = 100, cases: int = 64, seed: int = 1) -> None:
+def main(real_dir: str, work_dir: str, epochs: int = 110, cases: int = 48, seed: int = 1) -> None:
     """Run all steps and put the result into ``models/model.pt``."""
     work = Path(work_dir).absolute()
     made = make_brain_phantoms(work / "phantoms", num_training=cases, num_validation=6, num_testing=2, seed=seed)

@@ -18,13 +18,13 @@ from .brain_lesions import Lesions
 SEQUENCES = ("flair", "t1", "t1ce", "t2")
 # (low, high) of: CSF, grey matter, deep nuclei relative to grey matter, lesion minus white matter
 MEANS = {
-    "flair": ((0.10, 0.50), (1.05, 1.28), (0.85, 1.00), (0.55, 0.95)),
+    "flair": ((0.10, 0.50), (1.05, 1.30), (0.85, 1.00), (0.55, 0.95)),
     "t1": ((0.20, 0.45), (0.68, 0.86), (1.02, 1.18), (-0.30, -0.06)),
     "t1ce": ((0.22, 0.50), (0.74, 0.90), (1.02, 1.15), (-0.28, -0.05)),
     "t2": ((2.40, 4.00), (1.20, 1.60), (0.80, 1.00), (0.60, 1.30)),
 }
-NOISE = {"flair": (0.02, 0.08), "t1": (0.008, 0.05), "t1ce": (0.008, 0.05), "t2": (0.02, 0.08)}  # standard deviation
-TEXTURE = (0.02, 0.03)  # patchiness of tissue at 12 and at 4 mm
+NOISE = {"flair": (0.015, 0.06), "t1": (0.008, 0.05), "t1ce": (0.008, 0.05), "t2": (0.02, 0.08)}  # standard deviation
+TEXTURE = (0.015, 0.02)  # patchiness of tissue at 12 and at 4 mm
 HORN_TIPS = ((20, 34, 4), (-20, 34, 4), (27, -62, 8), (-27, -62, 8))  # mm MNI, where caps sit
 CORTICOSPINAL = ((9, -20, -24), (15, -17, -10), (24, -17, 6), (26, -21, 26), (24, -25, 44))  # right side, mm MNI
 CHOROID = ((21, -38, 10), (-21, -38, 10), (12, -24, 17), (-12, -24, 17), (0, -10, 10))  # mm MNI, inside the ventricles
@@ -49,13 +49,13 @@ def _flair_lookalikes(rng: np.random.Generator, anatomy: Anatomy, spacing: Seque
     mni, shape = anatomy.mni, anatomy.wm.shape
     vent = np.maximum(anatomy.ventricle_distance, 0)
     rim = rng.uniform(0, 0.5) * np.exp(-vent / rng.uniform(0.5, 1.1))
-    caps = sum(_blob(mni, tip, rng.uniform(3, 7)) * rng.uniform(0, 0.8) for tip in HORN_TIPS) * np.exp(-vent / 2.5)
+    caps = sum(_blob(mni, tip, rng.uniform(3, 7)) * rng.uniform(0, 0.6) for tip in HORN_TIPS) * np.exp(-vent / 2.5)
     right = mni.copy()
     right[0] = np.abs(right[0])
     tract = np.max([_blob(right, point, 4.5) for point in CORTICOSPINAL], axis=0) * rng.uniform(0, 0.3)
     haze = np.clip(smooth_noise(rng, shape, spacing, 25.0), 0, 2) * np.exp(-vent / 12) * rng.uniform(0, 0.3)
     cortex = np.clip(smooth_noise(rng, shape, spacing, 18.0), 0, 2) * anatomy.gm * rng.uniform(0, 0.4)
-    insula = (_blob(right, (39, 2, 0), 14.0) + _blob(right, (5, 20, 30), 14.0)) * anatomy.gm * rng.uniform(0, 0.5)
+    insula = (_blob(right, (39, 2, 0), 14.0) + _blob(right, (5, 20, 30), 14.0)) * anatomy.gm * rng.uniform(0, 0.4)
     return (rim + caps + tract + haze) * anatomy.wm + cortex + insula
 
 
@@ -92,7 +92,7 @@ def _contrast(
         image += contrast * lesions.volume + lesions.hole * rng.uniform(0.3, 0.9) * (fluid - 1)
     image += lesions.fluid * (fluid - image) * rng.uniform(0.6, 1.0)
     if name == "flair":
-        image += details["flow"] * rng.uniform(0, 0.6) + details["plexus"] * rng.uniform(0.3, 1.4)
+        image += details["flow"] * rng.uniform(0, 0.6) + details["plexus"] * rng.uniform(0.2, 1.2)
         image += details["meninges"] * rng.uniform(0, 0.8)
     if name == "t1ce":
         image += (details["vessels"] + 0.7 * details["plexus"]) * rng.uniform(0.4, 1.4)
