@@ -14,7 +14,6 @@ The images are found through BUNDLES_REAL_DATA (folder with ``brain_lgg64``); th
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
@@ -24,10 +23,10 @@ from typing import Any
 import fire
 import numpy as np
 import torch
-from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.networks.nets import SegResNet, UNet
 from monai.utils import set_determinism
+from timed import train_for
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "brainsegdmlf"
@@ -93,28 +92,7 @@ def run(model: str, minutes: float = 10, threads: int = 1, seed: int = 0, learni
     rate = learning_rate or (0.004 if model.startswith("ours") else 0.002)
     parser = config(model, learning_rate=rate)
     network = parser.get_parsed_content("network_def") if model.startswith("ours") else peer(model)
-    parser["network"] = network
-    trainer, optimizer = parser.get_parsed_content("train#trainer"), parser.get_parsed_content("optimizer")
-    began: list[float] = []
-
-    def schedule(engine: Any) -> None:
-        if not began:
-            began.append(time.process_time())
-        share = min(1.0, (time.process_time() - began[0]) / (60 * minutes))
-        warm = min(1.0, (engine.state.iteration + 1) / 40)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * warm * (0.5 + 0.5 * math.cos(math.pi * share) + 1e-3)
-        if share >= 1:
-            engine.terminate()
-
-    def show(engine: Any) -> None:
-        if engine.state.iteration % 50 == 0:
-            print(f"{model} {time.process_time() - began[0]:.0f} s iteration {engine.state.iteration} "
-                  f"loss {float(engine.state.output['loss']):.3f}", flush=True)  # fmt: skip
-
-    trainer.add_event_handler(Events.ITERATION_STARTED, schedule)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, show)
-    trainer.run()
+    iterations = train_for(parser, network, model, rate, minutes)
 
     result = {
         "model": model,
@@ -123,7 +101,7 @@ def run(model: str, minutes: float = 10, threads: int = 1, seed: int = 0, learni
         "threads": threads,
         "seed": seed,
         "learning_rate": rate,
-        "iterations": trainer.state.iteration,
+        "iterations": iterations,
         "torch": torch.__version__,
         **measure(parser, network),
     }

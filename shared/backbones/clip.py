@@ -110,9 +110,20 @@ class ClipImageEncoder(nn.Module):
             grid = (h // self.multiple, w // self.multiple)
             if grid != tuple(native):
                 table = resize_positions(self.visual.positional_embedding, native, grid)
-                return functional_call(self, {"visual.positional_embedding": table}, (image, False))
+                return self._with_positions(image, table)
         out = self.visual.forward_intermediates(image, indices=self.indices, stop_early=True, intermediates_only=True)
         return out["image_intermediates"]
+
+    def _with_positions(self, image: Tensor, table: Tensor) -> list[Tensor]:
+        """`forward` with another table of positions."""
+        if not torch.jit.is_tracing():
+            return functional_call(self, {"visual.positional_embedding": table}, (image, False))
+        own = self.visual.positional_embedding  # `functional_call` refuses to be traced
+        self.visual.positional_embedding = nn.Parameter(table.detach(), requires_grad=False)
+        try:
+            return self(image, False)
+        finally:
+            self.visual.positional_embedding = own
 
     def project(self, feature: Tensor) -> Tensor:
         """Map a ViT's feature (B, C, h, w) into the space of the text: (B, embed_dim, h, w), not normalised.

@@ -3,6 +3,7 @@
 An independent implementation of a published abstract (docs/README.md names it and says what is our choice).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -116,7 +117,7 @@ class EMCLIP(nn.Module):
         self.register_buffer("mean", torch.tensor(self.encoder.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(self.encoder.std)[:, None, None], persistent=False)
         channels: list[int] = list(self.encoder.channels)
-        strides: list[int] = list(self.encoder.strides)
+        strides = [2 ** round(math.log2(stride)) for stride in self.encoder.strides]  # the decoder resizes 14 to 16
         dim: int = text.dim
         with_text = text_guidance != "none"
         self.texts = ClassTexts(sentences, text if text_tower else None, dim, num_context) if with_text else None
@@ -132,7 +133,8 @@ class EMCLIP(nn.Module):
         self.layers = nn.ModuleList(PixelDecoderLayer(dim, dim if with_text else 0) for _ in range(guidance_layers))
 
         self.detail_stem = DetailStem(3, detail_channels)
-        self.multiple = max(strides[-1], 2 ** (len(detail_channels) - 1))
+        own = 1 if encoder_size is not None else self.encoder.multiple
+        self.multiple = math.lcm(strides[-1], 2 ** (len(detail_channels) - 1), own)
         self.decoder = LayerwiseUpsamplingDecoder(
             [*channels[:-1], dim], strides, detail_channels, pixel_channels, deep_supervision, dropout
         )
@@ -174,15 +176,17 @@ class EMCLIP(nn.Module):
         return TrainingOutput(masks, scores, compactness, prompts if self.texts is not None else None, frozen)
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Normalise, repeat a grey image, pad to what encoder and decoder can halve: (B, 3, H', W')."""
+        """Normalise, repeat a grey image, pad to what encoder and decoder can halve: (B, 3, H', W'), two tokens or more."""
         height, width = image.shape[-2:]
+        bottom = -height % self.multiple
+        right = max(-width % self.multiple, 2 * self.multiple - width)  # the norm of a single token is none
         if self.normalization == "clip":
             image = (image - self.mean) / self.std
         else:
-            spread, mean = torch.std_mean(image, dim=(-2, -1), keepdim=True)
+            spread, mean = torch.std_mean(image, dim=(-2, -1), correction=0, keepdim=True)
             image = (image - mean) / (spread + 1e-5)
         image = image.expand(-1, 3, -1, -1)
-        return F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        return F.pad(image, (0, right, 0, bottom), mode="replicate")
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Four depths of CLIP's image tower, the last in the texts' space: (B, C_i, h, w)."""

@@ -1,5 +1,6 @@
 """The classes' sentences as features: frozen ones, and ones with learned context before the words."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,22 +29,25 @@ class ClassTexts(nn.Module):
     """Sentences of classes -> features, through a frozen text tower with learned context (CoOp, Zhou 2022).
 
     The state_dict holds the features of the sentences, with and without context, so a network whose classes stay as
-    they were trained needs no text tower. The tower itself is never saved, moved or trained.
+    they were trained needs no text tower. The tower itself is never saved or trained.
 
     Args:
         sentences: one a class; at most 16.
-        encoder: the tower; None if everything comes from weights.
+        encoder: the tower; None if everything comes from weights. Until they are loaded all features are zero.
         dim: D.
         num_context: learned vectors before the words; 0 for none.
 
     Raises:
-        InputError: a sentence that is empty, or that with its context is longer than the tower can read.
+        InputError: a sentence that is empty, or that with its context is longer than the tower can read. When weights
+            are loaded: a sentence whose features they do not hold, and no tower to read it.
     """
 
     learned: Tensor  # (CAPACITY, D), rows as in `frozen`
 
     def __init__(self, sentences: Sequence[str], encoder: TextEncoder | None, dim: int, num_context: int = 8) -> None:
         super().__init__()
+        if encoder is not None:
+            _check_room(encoder, sentences, num_context)
         self.frozen = FrozenTextFeatures(sentences, encoder, dim=dim, length=1, capacity=CAPACITY)
         self._encoder: list[TextEncoder | None] = [encoder]  # a list, so that it is not registered
         self.context: Any = None
@@ -52,23 +56,19 @@ class ClassTexts(nn.Module):
             width, limit = (dim, 77) if encoder is None else (_width(encoder), encoder.context_length)
             self.context = PromptLearner(width, num_context, max_length=limit)
             self.register_buffer("learned", torch.zeros(CAPACITY, dim))
-            if encoder is not None:
-                _check_room(encoder, self.frozen.sentences, num_context)
-                self.refresh()
-        self.register_state_dict_pre_hook(lambda *_: self.refresh())
+        self.rows = list(range(len(self.frozen.sentences)))  # of the classes, in the features
+        self.refresh()
+        self.register_state_dict_pre_hook(lambda module, *_: module.refresh())
+        self.register_load_state_dict_post_hook(lambda module, _: module.refresh())
 
     def forward(self) -> ClassFeatures:
-        """Return the classes' features; in training gradients flow into the context.
-
-        Raises:
-            InputError: a sentence whose features are not in the weights, and no tower to read it.
-        """
-        frozen = self.frozen().pooled
+        """Return the classes' features; in training gradients flow into the context."""
+        frozen = self.frozen.pooled[self.rows]
         if self.context is None:
             return ClassFeatures(frozen, frozen)
         if self.training and self._encoder[0] is not None:
             return ClassFeatures(self._prompted(self.frozen.sentences).to(frozen), frozen)
-        return ClassFeatures(self.learned[self._rows()], frozen)
+        return ClassFeatures(self.learned[self.rows], frozen)
 
     def train(self, mode: bool = True) -> "ClassTexts":
         """Set the mode; on the way to evaluation the context's features are brought up to date."""
@@ -78,14 +78,25 @@ class ClassTexts(nn.Module):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Compute the cached features with context, if there is a tower to do it."""
-        if self.context is not None and self._encoder[0] is not None:
-            cached = self.frozen.cached
-            self.learned[: len(cached)] = self._prompted(cached).to(self.learned)
+        """Find the classes among the features; those that change, or are new, are computed if there is a tower.
 
-    def _rows(self) -> Tensor:
+        Raises:
+            InputError: there are features, but not of one of the classes, and no tower.
+        """
+        encoder = self._encoder[0]
+        if encoder is not None:
+            self.frozen()
         cached = self.frozen.cached
-        return torch.tensor([cached.index(text) for text in self.frozen.sentences], device=self.learned.device)
+        if not cached:
+            return
+        if new := [text for text in self.frozen.sentences if text not in cached]:
+            raise InputError(
+                f"class {new[0]!r}: the weights hold no text features of it and the text tower is left out: set "
+                f"text_tower to true, or keep to {', '.join(repr(text[:60]) for text in cached)}"
+            )
+        self.rows = [cached.index(text) for text in self.frozen.sentences]
+        if self.context is not None and encoder is not None:
+            self.learned[: len(cached)] = self._prompted(cached).to(self.learned)
 
     def _prompted(self, sentences: list[str]) -> Tensor:
         """(A, D) of the sentences with the context before them."""
@@ -107,11 +118,14 @@ def _width(encoder: TextEncoder) -> int:
         return int(encoder.embed(torch.zeros(1, 1, dtype=torch.int64, device=encoder.device)).shape[-1])
 
 
-def _check_room(encoder: TextEncoder, sentences: list[str], num_context: int) -> None:
-    _, mask = encoder.tokenize(sentences)
-    for text, length in zip(sentences, mask.sum(dim=1).tolist()):
-        if length + num_context > encoder.context_length:
-            raise InputError(
-                f"class sentence of {length} tokens and {num_context} of context exceed the {encoder.context_length} "
-                f"that {encoder.name} reads: shorten {text[:60]!r} or lower num_context"
-            )
+def _check_room(encoder: TextEncoder, sentences: Sequence[str], num_context: int) -> None:
+    with warnings.catch_warnings(record=True) as cut:  # of sentences that are too long by themselves
+        warnings.simplefilter("always")
+        _, mask = encoder.tokenize(sentences)
+    lengths = mask.sum(dim=1) + num_context
+    longest = int(lengths.argmax())
+    if cut or lengths[longest] > encoder.context_length:
+        raise InputError(
+            f"class sentence {sentences[longest][:60]!r}... and {num_context} vectors of context are longer than the "
+            f"{encoder.context_length} tokens that {encoder.name} reads: shorten it or lower num_context"
+        )

@@ -1,0 +1,194 @@
+"""EM-CLIP, its ablations and MONAI's UNet and FlexibleUNet: trained on one source, measured on domains never seen.
+
+Every model gets the bundle's own pipeline: images, augmentation, mask loss, optimiser, cosine schedule, and the same
+CPU seconds of training on the same number of threads (images are augmented in a second process, whose time is not
+counted); only the network and its learning rate differ. Peers standardise every image as EM-CLIP does. The weights at
+the end of the time are measured: none profits from choosing a checkpoint.
+
+    python benchmarks/unseen_domains.py run fundus ours --minutes 20   # one model, writes a file in results
+    python benchmarks/unseen_domains.py table                          # all results, as Markdown and JSON
+
+The images are found through BUNDLES_REAL_DATA (folder with ``fundus``, ``cardiac_acdc``, ``cardiac_mnms``); they are
+not part of the project.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fire
+import pandas as pd
+import torch
+from monai.bundle import ConfigParser
+from monai.networks.nets import FlexibleUNet, UNet
+from monai.utils import set_determinism
+from record import RESULTS, cpu_name, save
+from timed import train_for
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "bundles" / "emclip"
+FOLDER = RESULTS / "unseen_domains"
+sys.path[:0] = [str(ROOT), str(BUNDLE)]
+
+TASKS = {
+    "fundus": ("Drishti-GS -> RIM-ONE", "fundus", []),
+    "cardiac": ("ACDC -> M&Ms vendors A, B", "cardiac_acdc", ["cardiac_mnms"]),
+}
+SWITCHES: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "ours_no_em": {"em": False},
+    "ours_no_anchors": {"anchors": False},
+    "ours_no_text": {"text_guidance": "none"},
+}
+LABELS = {
+    "ours": "EM-CLIP",
+    "ours_no_em": "EM-CLIP, EM off",
+    "ours_no_anchors": "EM-CLIP, anchors off",
+    "ours_no_text": "EM-CLIP, text off",
+    "unet": "MONAI UNet",
+    "flexibleunet": "MONAI FlexibleUNet (EfficientNet-B0, from scratch)",
+}
+
+
+class Peer(torch.nn.Module):
+    """A network of MONAI's that sees standardised images and answers in training as the bundle's loss expects."""
+
+    def __init__(self, name: str, structures: int) -> None:
+        super().__init__()
+        self.body: torch.nn.Module
+        if name == "unet":
+            self.body = UNet(2, 3, structures, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2)
+        else:
+            self.body = FlexibleUNet(3, structures, "efficientnet-b0")
+
+    def forward(self, image: Tensor) -> Any:
+        """Masks (B, S, H, W) of (B, 3 or 1, H, W)."""
+        from emclip.network import TrainingOutput
+
+        spread, mean = torch.std_mean(image, dim=(-2, -1), keepdim=True)
+        masks = self.body(((image - mean) / (spread + 1e-5)).expand(-1, 3, -1, -1))
+        return TrainingOutput([masks], None, None, None, None) if self.training else masks
+
+
+def config(task: str, output_dir: str, **overrides: Any) -> ConfigParser:
+    """The bundle's training config for a task's images."""
+    real = Path(os.environ.get("BUNDLES_REAL_DATA", ""))
+    _, folder, others = TASKS[task]
+    if not (real / folder / "dataset.json").is_file():
+        raise SystemExit(f"no images in {real / folder}: set BUNDLES_REAL_DATA to the folder that holds {folder}")
+    parser = ConfigParser()
+    configs = [BUNDLE / "configs" / "train.json"] + ([BUNDLE / "configs" / "cardiac.json"] if task == "cardiac" else [])
+    parser.read_config([str(file) for file in configs])
+    parser.update(
+        {
+            "bundle_root": str(BUNDLE),
+            "dataset_dir": str(real / folder),
+            "test_dirs": [str(real / other) for other in others],
+            "output_dir": output_dir,
+            "device": torch.device("cpu"),
+            "epochs": 100000,
+            "overlays": 0,
+            "train#handlers": [],
+            **overrides,
+        }
+    )
+    parser.get_parsed_content("code")
+    return parser
+
+
+def run(
+    task: str,
+    model: str,
+    minutes: float = 20,
+    threads: int = 1,
+    seed: int = 0,
+    learning_rate: float | None = None,
+    weights: str | None = None,
+    **overrides: Any,
+) -> None:
+    """Train one model for so many minutes of CPU time and measure it; `weights` keeps what it learnt in a file."""
+    torch.set_num_threads(threads)
+    set_determinism(seed)
+    rate = learning_rate or 0.002
+    with tempfile.TemporaryDirectory() as folder:
+        parser = config(task, folder, learning_rate=rate, **SWITCHES.get(model, {}), **overrides)
+        structures = len(parser["structures"])
+        network = parser.get_parsed_content("network_def") if model.startswith("ours") else Peer(model, structures)
+        iterations = train_for(parser, network, f"{task} {model}", rate, minutes)
+        if weights:
+            torch.save(network.state_dict(), weights)
+        evaluator, report = parser.get_parsed_content("test#evaluator"), parser.get_parsed_content("report")
+        report.attach(evaluator)
+        evaluator.run()
+        table = pd.read_csv(Path(folder) / "domains.csv")
+    result = {
+        "task": task,
+        "model": model,
+        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "minutes": minutes,
+        "threads": threads,
+        "seed": seed,
+        "learning_rate": rate,
+        "overrides": overrides,
+        "iterations": iterations,
+        "torch": torch.__version__,
+        "cpu": cpu_name(),
+        "domains": json.loads(table.to_json(orient="records")),
+    }
+    target = FOLDER / f"{task}_{model}_seed{seed}_{minutes:g}min.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"-> {target}")
+
+
+def table() -> None:
+    """Collect all results: a table a task, mean and spread over seeds."""
+    found = [json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))]
+    text = "# EM-CLIP beside MONAI's UNet and FlexibleUNet on domains never seen\n"
+    for task, (title, _, _) in TASKS.items():
+        runs = [result for result in found if result["task"] == task]
+        if runs:
+            text += f"\n## {title}\n\n{markdown(runs)}\n"
+    save("unseen_domains", found, text)
+    print(text)
+
+
+def markdown(runs: list[dict[str, Any]]) -> str:
+    """A row a model and time, Dice a domain and structure: mean over seeds, with the spread where there are several."""
+    rows = pd.DataFrame(
+        [
+            {
+                "model": LABELS[run["model"]],
+                "M": f"{run['parameters'] / 1e6:.2f}",
+                "min": run["minutes"],
+                "seed": run["seed"],
+                "column": f"{line['domain']} {line['class']}",
+                "dice": line["dice_mean"],
+            }
+            for run in sorted(runs, key=lambda run: list(LABELS).index(run["model"]))
+            for line in run["domains"]
+            if line["dice_mean"] is not None
+        ]
+    )
+    rows["mean"] = rows.groupby(["model", "M", "min", "column"], sort=False)["dice"].transform("mean")
+    lines = []
+    columns = list(dict.fromkeys(rows["column"]))
+    for (model, size, minutes), part in rows.groupby(["model", "M", "min"], sort=False):
+        cells = [str(model), str(size), f"{minutes:g}", str(part["seed"].nunique())]
+        for column in columns:
+            values = part.loc[part["column"] == column, "dice"]
+            spread = f" ± {values.std():.3f}" if len(values) > 1 else ""
+            cells.append(f"{values.mean():.3f}{spread}" if len(values) else "-")
+        lines.append("| " + " | ".join(cells) + " |")
+    head = ["model", "M parameters", "CPU minutes", "seeds", *columns]
+    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
+
+
+if __name__ == "__main__":
+    fire.Fire({"run": run, "table": table})
