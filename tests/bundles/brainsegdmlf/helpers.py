@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,9 @@ import numpy as np
 from monai.bundle import ConfigWorkflow
 from scipy.ndimage import binary_dilation
 
-from shared.errors import InputError, find_input_error
+from tests.bundles import running
+from tests.bundles.running import ROOT, finish
 
-ROOT = Path(__file__).resolve().parents[3]
 BUNDLE = ROOT / "bundles" / "brainsegdmlf"
 CONFIGS = BUNDLE / "configs"
 CHANNELS = ("flair", "t1", "t1ce", "t2")
@@ -23,13 +20,11 @@ SHAPE = (40, 48, 6)  # of the tiny cases, in RAS
 SPACING = (1.0, 1.0, 3.0)  # mm: what `pixdim` asks for, so that nothing is resampled
 TRAIN: dict[str, Any] = {"patch_size": [32, 32], "epochs": 1, "val_interval": 1, "patches_per_volume": 2}
 INFER: dict[str, Any] = {"patch_size": [32, 32]}
-PLAIN: dict[str, Any] = {"device": "cpu", "amp": False}
 
 
 def workflow(kind: str, names: str | list[str], configs: Path = CONFIGS, **override: Any) -> ConfigWorkflow:
     """A MONAI workflow of this bundle from its configs' names; `kind` is "train" or "infer"."""
-    files = [str(configs / f"{name}.json") for name in ([names] if isinstance(names, str) else names)]
-    return ConfigWorkflow(workflow_type=kind, config_file=files, **{**PLAIN, **override})
+    return running.workflow(configs, kind, names, **override)
 
 
 def train(data: Path, output: Path, **override: Any) -> ConfigWorkflow:
@@ -43,45 +38,6 @@ def infer(output: Path, weights: Path, **override: Any) -> ConfigWorkflow:
     return finish(
         workflow("infer", "inference", output_dir=str(output), ckpt_dir=str(weights), **{**INFER, **override})
     )
-
-
-def finish(flow: ConfigWorkflow) -> ConfigWorkflow:
-    """What `python -m monai.bundle run` does with a workflow."""
-    flow.initialize()
-    flow.run()
-    flow.finalize()
-    return flow
-
-
-def options(values: dict[str, Any]) -> list[str]:
-    """The same overrides as a command line has them."""
-    return [word for key, value in values.items() for word in (f"--{key}", str(value).replace(" ", ""))]
-
-
-def environment() -> dict[str, str]:
-    """Without the paths that pytest adds, and one thread a process: the machine has other work."""
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-
-def run_bundle(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subprocess.CompletedProcess:
-    """Run `python -m monai.bundle run` with `arguments` in a process of its own."""
-    command = [sys.executable, "-m", "monai.bundle", "run", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def input_error(function: Any, *arguments: Any, **named: Any) -> str:
-    """The line that a user sees of what `function` raises; an error without such a line fails the test."""
-    try:
-        function(*arguments, **named)
-    except BaseException as error:
-        found = find_input_error(error)
-        if found is None:
-            raise
-        return str(found)
-    raise AssertionError(f"no {InputError.__name__}")
 
 
 def make_case(seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:

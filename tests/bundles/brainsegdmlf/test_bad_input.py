@@ -15,17 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.bundles.brainsegdmlf.helpers import (
-    CONFIGS,
-    INFER,
-    PLAIN,
-    TRAIN,
-    finish,
-    input_error,
-    options,
-    run_bundle,
-    workflow,
-)
+from tests.bundles.brainsegdmlf.helpers import CONFIGS, INFER, TRAIN, workflow
+from tests.bundles.running import PLAIN, assert_one_line, files, finish, input_error, options, run_bundle, table
 
 
 @dataclass
@@ -226,10 +217,6 @@ INFERENCE = [
 ]
 
 
-def table(rows):
-    return pytest.mark.parametrize("spoil, parts", [pytest.param(*row, id=row[0].__name__) for row in rows])
-
-
 @pytest.fixture
 def place(data_dir, weights_dir, tmp_path) -> Place:
     shutil.copytree(data_dir, tmp_path / "data")
@@ -238,16 +225,6 @@ def place(data_dir, weights_dir, tmp_path) -> Place:
     for name in ("last.pt", "model.pt"):
         (tmp_path / "output" / "models" / name).write_bytes(b"hours of an earlier run")
     return Place(tmp_path, tmp_path / "output", tmp_path / "weights")
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def assert_one_line(line: str, parts: list[str]) -> None:
-    assert "\n" not in line and len(line) < 500
-    for part in parts:
-        assert part in line, line
 
 
 @table(TRAINING)

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.bundles.brainsegdmlf.helpers import INFER, finish, workflow
+from tests.bundles.brainsegdmlf.helpers import INFER, workflow
+from tests.bundles.running import finish
 
 COLUMNS = {"dice", "hd95_mm", "surface_dice", "lesion_recall", "lesion_precision", "lesion_f1"}
 EVALUATE = ["train", "evaluate"]

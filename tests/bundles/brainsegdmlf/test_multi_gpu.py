@@ -8,7 +8,8 @@ import sys
 import pandas as pd
 import pytest
 
-from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, ROOT, TRAIN, environment, input_error, options, workflow
+from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, TRAIN, workflow
+from tests.bundles.running import ROOT, environment, input_error, options
 
 MAKER = """
 import runpy, sys, time

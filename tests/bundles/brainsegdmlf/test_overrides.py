@@ -8,7 +8,8 @@ from fire.parser import DefaultParseValue
 from monai.transforms import RandAffined
 
 from shared.overrides import mistyped_overrides, unknown_overrides
-from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, ROOT, workflow
+from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, workflow
+from tests.bundles.running import ROOT
 
 
 def test_sam_override_builds_lora_at_512_pixels():

@@ -9,25 +9,8 @@ import pytest
 import torch
 from monai.bundle import load
 
-from tests.bundles.brainsegdmlf.helpers import (
-    BUNDLE,
-    CHANNELS,
-    CONFIGS,
-    INFER,
-    PLAIN,
-    ROOT,
-    finish,
-    options,
-    run_bundle,
-    workflow,
-)
-
-
-def copy_bundle(target):
-    """A packaged bundle: `shared` inside its folder, no checkout around it."""
-    left_out = shutil.ignore_patterns("__pycache__", "data", "output", "models")
-    shutil.copytree(BUNDLE, target, ignore=left_out)
-    shutil.copytree(ROOT / "shared", target / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+from tests.bundles.brainsegdmlf.helpers import BUNDLE, CHANNELS, CONFIGS, INFER, workflow
+from tests.bundles.running import PLAIN, ROOT, copy_bundle, finish, options, run_bundle
 
 
 @pytest.mark.parametrize("place", ["root", "bundle", "elsewhere", "absolute"])
@@ -55,7 +38,7 @@ def test_command_line_from_an_unrelated_folder(packaged, data_dir, weights_dir, 
     """Python has never seen the bundle here: its config alone makes its code importable."""
     configs = CONFIGS
     if packaged:
-        copy_bundle(tmp_path / "unpacked" / "brainsegdmlf")
+        copy_bundle(BUNDLE, tmp_path / "unpacked" / "brainsegdmlf")
         configs = tmp_path / "unpacked" / "brainsegdmlf" / "configs"
     (tmp_path / "here").mkdir()
     paths = [data_dir / f"test_a_{name}.nii.gz" for name in CHANNELS]
@@ -70,7 +53,7 @@ def test_command_line_from_an_unrelated_folder(packaged, data_dir, weights_dir, 
 
 def test_monai_load(weights_dir, tmp_path, monkeypatch):
     """`monai.bundle.load` of a folder that holds an unpacked bundle gives the network with its weights."""
-    copy_bundle(tmp_path / "brainsegdmlf")
+    copy_bundle(BUNDLE, tmp_path / "brainsegdmlf")
     (tmp_path / "brainsegdmlf" / "models").mkdir()
     shutil.copy(weights_dir / "model.pt", tmp_path / "brainsegdmlf" / "models")
     monkeypatch.chdir("/")

@@ -13,17 +13,8 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from tests.bundles.brainsegdmlf.helpers import (
-    CONFIGS,
-    ROOT,
-    TRAIN,
-    environment,
-    finish,
-    input_error,
-    options,
-    train,
-    workflow,
-)
+from tests.bundles.brainsegdmlf.helpers import CONFIGS, TRAIN, train, workflow
+from tests.bundles.running import ROOT, environment, finish, input_error, options
 
 
 def test_no_property_is_missing(trained):

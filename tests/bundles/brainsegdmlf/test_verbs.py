@@ -12,7 +12,8 @@ import pytest
 import torch
 from monai.bundle import ckpt_export, onnx_export, verify_metadata, verify_net_in_out
 
-from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, ROOT, workflow
+from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, workflow
+from tests.bundles.running import ROOT
 
 REAL = os.environ.get("BUNDLES_REAL_DATA")
 META = str(CONFIGS / "metadata.json")

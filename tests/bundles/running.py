@@ -1,0 +1,88 @@
+"""How the tests of every bundle run it: in this process, or as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from shared.errors import InputError, find_input_error
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAIN: dict[str, Any] = {"device": "cpu", "amp": False}
+
+
+def workflow(configs: Path, kind: str, names: str | list[str], **override: Any) -> ConfigWorkflow:
+    """A MONAI workflow of a bundle from its configs' names; `kind` is "train" or "infer"."""
+    files = [str(configs / f"{name}.json") for name in ([names] if isinstance(names, str) else names)]
+    return ConfigWorkflow(workflow_type=kind, config_file=files, **{**PLAIN, **override})
+
+
+def finish(flow: ConfigWorkflow) -> ConfigWorkflow:
+    """What `python -m monai.bundle run` does with a workflow."""
+    flow.initialize()
+    flow.run()
+    flow.finalize()
+    return flow
+
+
+def options(values: dict[str, Any]) -> list[str]:
+    """The same overrides as a command line has them."""
+    return [word for key, value in values.items() for word in (f"--{key}", str(value).replace(" ", ""))]
+
+
+def environment() -> dict[str, str]:
+    """Without the paths that pytest adds, and one thread a process: the machine has other work."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return {**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run_bundle(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subprocess.CompletedProcess:
+    """Run `python -m monai.bundle run` with `arguments` in a process of its own."""
+    command = [sys.executable, "-m", "monai.bundle", "run", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def input_error(function: Any, *arguments: Any, **named: Any) -> str:
+    """The line that a user sees of what `function` raises; an error without such a line fails the test."""
+    try:
+        function(*arguments, **named)
+    except BaseException as error:
+        found = find_input_error(error)
+        if found is None:
+            raise
+        return str(found)
+    raise AssertionError(f"no {InputError.__name__}")
+
+
+def copy_bundle(source: Path, target: Path) -> None:
+    """A packaged bundle: `shared` inside its folder, no checkout around it."""
+    left_out = shutil.ignore_patterns("__pycache__", "data", "output", "models")
+    shutil.copytree(source, target, ignore=left_out)
+    shutil.copytree(ROOT / "shared", target / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def table(rows: Iterable[tuple[Any, list[str]]]) -> Any:
+    """Rows of (function that spoils something, parts of the line that says so) as cases of a test."""
+    return pytest.mark.parametrize("spoil, parts", [pytest.param(*row, id=row[0].__name__) for row in rows])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of every file of a folder by its path in it."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def assert_one_line(line: str, parts: list[str]) -> None:
+    """One line that a terminal can show, with these parts."""
+    assert "\n" not in line and len(line) < 500
+    for part in parts:
+        assert part in line, line
