@@ -56,7 +56,10 @@ class ClipImageEncoder(nn.Module):
         if not hasattr(visual, "forward_intermediates"):
             raise InputError(f"image tower {type(visual).__name__} has no forward_intermediates: choose another model")
         if projection and not (isinstance(visual, VisionTransformer) and visual.attn_pool is None):
-            raise InputError("projection=True: only open_clip's ViTs project tokens; set projection=False")
+            raise InputError(
+                f"image tower {type(visual).__name__}: only open_clip's ViTs project tokens into the text's space: "
+                "choose one, such as ViT-B-16, or set projection=False"
+            )
         self.indices, self.channels, self.strides = _depths(visual)
         self.multiple = self.strides[-1]
         size: Any = visual.image_size

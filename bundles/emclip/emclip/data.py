@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from shared.data import cases
 from shared.data.cases import Items
@@ -17,11 +20,36 @@ SOURCE, UNSEEN = "source", "unseen"  # domains of cases whose list names none
 
 dataset_file = partial(cases.dataset_file, maker=make_fundus_phantoms)
 load_input = partial(cases.load_input, maker=make_fundus_phantoms)
-preflight = cases.preflight
+
+
+def preflight(
+    items: Sequence[Items], structures: Mapping[str, Any], sentences: Sequence[str], *arguments: Any, **options: Any
+) -> None:
+    """Check, before anything long begins, what `shared.data.cases.preflight` does and that the classes have sentences.
+
+    Args:
+        items: lists of cases.
+        structures: by name.
+        sentences: the background's, then one a structure.
+        arguments, options: others of `shared.data.cases.preflight`.
+
+    Raises:
+        InputError: every problem, one line each.
+    """
+    if len(sentences) != 1 + len(structures):
+        raise InputError(
+            f"{len(sentences)} sentences for {len(structures)} structures ({', '.join(structures)}): give one for the "
+            "background, then one a structure, in their order"
+        )
+    cases.preflight(items, *arguments, **options)
 
 
 def load_source(
-    dataset_dir: str | os.PathLike, split: str, builtin_dir: str | os.PathLike, source: str | None = None
+    dataset_dir: str | os.PathLike,
+    split: str,
+    builtin_dir: str | os.PathLike,
+    source: str | None = None,
+    optional: bool = False,
 ) -> Items:
     """Return the training or validation cases of the source domain.
 
@@ -30,17 +58,20 @@ def load_source(
         split: "training" or "validation".
         builtin_dir: the folder whose phantoms are made on first use.
         source: a domain; None takes the split as it is.
+        optional: a list without such cases gives none, as in evaluation on unseen domains alone.
 
     Raises:
         InputError: the split has no case of that domain, or there is no such list.
     """
+    if optional and not _holds(dataset_file(dataset_dir, builtin_dir), ("training", split)):
+        return []
     items = cases.load_split(dataset_dir, split, builtin_dir, maker=make_fundus_phantoms)
     return _only(_with_domain(items, SOURCE), None if source is None else [source], f"{split} of {dataset_dir}")
 
 
-def source_name(items: Items) -> str:
-    """Return the name of the training cases' domain; several are joined by "+"."""
-    return "+".join(dict.fromkeys(str(item["domain"]) for item in items))
+def source_name(items: Items, source: str | None = None) -> str:
+    """Return the name of the training cases' domain: `source` where it is given; several are joined by "+"."""
+    return source or "+".join(dict.fromkeys(str(item["domain"]) for item in items)) or SOURCE
 
 
 def load_unseen(
@@ -63,15 +94,27 @@ def load_unseen(
         InputError: a domain without a case; a folder of `test_dirs` without testing cases.
     """
     own = dataset_file(dataset_dir, builtin_dir)
-    try:
-        items = expand_datalist(own, "testing")
-    except InputError:
-        items = []
+    items = expand_datalist(own, "testing") if _holds(own, ("testing",)) else []
     for folder in test_dirs:
         items += expand_datalist(dataset_file(folder, builtin_dir), "testing")
     items = _with_domain([item for item in items if not is_missing(item.get("label"))], UNSEEN)
     where = "testing of " + ", ".join(map(str, [dataset_dir, *test_dirs]))
     return _unique(_only(items, domains, where), beside)
+
+
+def report_items(seen: Items, unseen: Items, source: str) -> Items:
+    """Return all cases of the report; those of several source domains get the name that `source_name` gives them."""
+    own = source.split("+")
+    return [{**item, "domain": source} if item["domain"] in own else item for item in [*seen, *unseen]]
+
+
+def _holds(file: Path, splits: Sequence[str]) -> bool:
+    """Whether a data list has cases in one of the splits; True also for a file that is none, which is not said here."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return any(content.get(split) for split in splits)
+    except (ValueError, AttributeError):
+        return True
 
 
 def _with_domain(items: Items, default: str) -> Items:

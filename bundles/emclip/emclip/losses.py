@@ -71,17 +71,12 @@ def score_loss(scores: Tensor, label: Tensor) -> Tensor:
     """Cross-entropy of the score map (B, A, h, w) against the share of each class in a token's patch.
 
     Structures may lie in one another (a cup in its disc): a pixel belongs to the last one that holds it, as in the
-    label map that they came from. An image with a structure that was not annotated counts where no structure could be
-    hidden: outside all annotated ones (our choice).
+    label map that they came from. An image with a structure that was not annotated is left out: it may be anywhere.
     """
-    known = (label >= 0).flatten(2).all(-1)  # (B, S)
-    present = label.clamp(min=0)
-    classes = torch.zeros_like(present[:, 0], dtype=torch.int64)
-    for index in range(present.shape[1]):
-        classes = torch.where(present[:, index] > 0, index + 1, classes)
-    shares = F.one_hot(classes, scores.shape[1]).permute(0, 3, 1, 2).to(scores.dtype)
-    certain = known.all(1)[:, None, None] | (classes == 0)
-    shares = shares * certain[:, None]
-    shares = F.adaptive_avg_pool2d(shares, [scores.shape[-2], scores.shape[-1]])
-    total = shares.sum().clamp(min=1e-6)
-    return -(shares * scores.float().log_softmax(1)).sum() / total
+    known = (label >= 0).flatten(1).all(1)  # (B,)
+    classes = torch.zeros_like(label[:, 0], dtype=torch.int64)
+    for index in range(label.shape[1]):
+        classes = torch.where(label[:, index] > 0, index + 1, classes)
+    shares = F.one_hot(classes, scores.shape[1]).permute(0, 3, 1, 2).float() * known[:, None, None, None]
+    shares = F.adaptive_avg_pool2d(shares, (scores.shape[-2], scores.shape[-1]))
+    return -(shares * scores.float().log_softmax(1)).sum() / shares.sum().clamp(min=1)

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shared.backbones.clip_config import model_config
 from shared.backbones.text import build_clip
 from shared.errors import InputError
 from shared.layers.em_clustering import EMAggregation, unit
@@ -67,7 +69,8 @@ class EMCLIP(nn.Module):
         dropout: share of the deepest channels dropped in training.
 
     Raises:
-        InputError: unknown `text_guidance` or `normalization`, fewer than two sentences, and what `build_clip` raises.
+        InputError: unknown `text_guidance` or `normalization`, fewer than two sentences, weights that need another
+            name of their model, and what `build_clip` and `ClassTexts` raise.
     """
 
     mean: Tensor  # (3, 1, 1), of the images that the encoder was trained with
@@ -94,7 +97,7 @@ class EMCLIP(nn.Module):
         anchors: bool = True,
         guidance_layers: int = 2,
         pixel_channels: int = 16,
-        detail_channels: Sequence[int] = (8, 24, 48, 96),
+        detail_channels: Sequence[int] = (8, 16, 32, 64),
         deep_supervision: int = 2,
         dropout: float = 0.1,
     ) -> None:
@@ -113,6 +116,7 @@ class EMCLIP(nn.Module):
             self.encoder, text = build_clip(
                 encoder, pretrained, checkpoint, tuning, lora_rank=lora_rank, projection=True
             )
+        _check_activation(self.encoder, encoder)
         self.normalization = normalization
         self.register_buffer("mean", torch.tensor(self.encoder.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(self.encoder.std)[:, None, None], persistent=False)
@@ -176,7 +180,7 @@ class EMCLIP(nn.Module):
         return TrainingOutput(masks, scores, compactness, prompts if self.texts is not None else None, frozen)
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Normalise, repeat a grey image, pad to what encoder and decoder can halve: (B, 3, H', W'), two tokens or more."""
+        """Normalise, repeat a grey image, pad to what the network can halve, two tokens at least: (B, 3, H', W')."""
         height, width = image.shape[-2:]
         bottom = -height % self.multiple
         right = max(-width % self.multiple, 2 * self.multiple - width)  # the norm of a single token is none
@@ -239,3 +243,9 @@ class EMCLIP(nn.Module):
         image = self.prepare(image)
         prompts = self.class_codes if self.texts is None else self.texts()[0]
         return self.aggregate(self.encode(image)[-1], prompts)[1]
+
+
+def _check_activation(tower: nn.Module, name: str) -> None:
+    """Inference knows the name alone, not the weights that training began with: it must say which GELU they want."""
+    if any(isinstance(module, QuickGELU) for module in tower.modules()) and not model_config(name).get("quick_gelu"):
+        raise InputError(f"the weights of CLIP {name} were trained with quick GELU: choose encoder {name}-quickgelu")

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
@@ -92,7 +93,7 @@ class ClassTexts(nn.Module):
         if new := [text for text in self.frozen.sentences if text not in cached]:
             raise InputError(
                 f"class {new[0]!r}: the weights hold no text features of it and the text tower is left out: set "
-                f"text_tower to true, or keep to {', '.join(repr(text[:60]) for text in cached)}"
+                f"text_tower to true, or keep to {', '.join(repr(shorten(text, 60)) for text in cached)}"
             )
         self.rows = [cached.index(text) for text in self.frozen.sentences]
         if self.context is not None and encoder is not None:
@@ -126,6 +127,6 @@ def _check_room(encoder: TextEncoder, sentences: Sequence[str], num_context: int
     longest = int(lengths.argmax())
     if cut or lengths[longest] > encoder.context_length:
         raise InputError(
-            f"class sentence {sentences[longest][:60]!r}... and {num_context} vectors of context are longer than the "
-            f"{encoder.context_length} tokens that {encoder.name} reads: shorten it or lower num_context"
+            f"class sentence {shorten(sentences[longest], 60)!r} and {num_context} vectors of context are longer than "
+            f"the {encoder.context_length} tokens that {encoder.name} reads: shorten it or lower num_context"
         )
