@@ -13,6 +13,7 @@ import runpy
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import fire
 
@@ -42,7 +43,7 @@ def main(real_dir: str, work_dir: str, epochs: int = 60, repeat: int = 2) -> Non
     (work / "mixed").mkdir(parents=True, exist_ok=True)
     (work / "mixed" / "dataset.json").write_text(json.dumps(lists, indent=1))
     output = work / "trained"
-    options = {"dataset_dir": str(work / "mixed"), "epochs": epochs, "val_interval": max(1, epochs // 5)}
+    options: dict[str, Any] = {"dataset_dir": str(work / "mixed"), "epochs": epochs, "val_interval": max(1, epochs // 5)}
     run(config_file=TRAIN, output_dir=str(output), resume=True, **options)
     shutil.copyfile(output / "models" / "model.pt", BUNDLE / "models" / "model.pt")
 
