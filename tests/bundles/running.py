@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigWorkflow
 
 from shared.errors import InputError, find_input_error
+from shared.overrides import mistyped_overrides, unknown_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN: dict[str, Any] = {"device": "cpu", "amp": False}
@@ -50,6 +53,24 @@ def run_bundle(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subproc
     done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def torchrun(*arguments: Any, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """Run two processes, as one has them on two GPUs."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launcher, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def assert_docs_overrides_are_taken(page: Path, configs: Path) -> None:
+    """Every override on a page of docs has a name that the configs know, most of them, and a value that they take."""
+    words = re.findall(r'--(\w+) ("[^"]*"|[^\s`]+)', page.read_text())
+    given = [{key: DefaultParseValue(value.strip('"'))} for key, value in words]
+    ours = [override for override in given if not unknown_overrides(override, configs)]
+    assert len(ours) >= 3
+    assert [problem for override in ours for problem in mistyped_overrides(override, configs)] == []
 
 
 def input_error(function: Any, *arguments: Any, **named: Any) -> str:

@@ -7,9 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from monai.utils import ensure_tuple
+
+from shared.check import require
 from shared.data import cases
 from shared.data.cases import Items
 from shared.data.datalists import expand_datalist, is_missing
@@ -25,22 +29,30 @@ load_input = partial(cases.load_input, maker=make_fundus_phantoms)
 def preflight(
     items: Sequence[Items], structures: Mapping[str, Any], sentences: Sequence[str], *arguments: Any, **options: Any
 ) -> None:
-    """Check, before anything long begins, what `shared.data.cases.preflight` does and that the classes have sentences.
+    """Check, before anything long begins, the classes and what `shared.data.cases.preflight` does.
 
     Args:
         items: lists of cases.
-        structures: by name.
+        structures: by name; ``labelled`` of a case may name no other.
         sentences: the background's, then one a structure.
         arguments, options: others of `shared.data.cases.preflight`.
 
     Raises:
         InputError: every problem, one line each.
     """
+    known = ", ".join(structures)
+    problems = []
     if len(sentences) != 1 + len(structures):
-        raise InputError(
-            f"{len(sentences)} sentences for {len(structures)} structures ({', '.join(structures)}): give one for the "
-            "background, then one a structure, in their order"
+        problems.append(
+            f"{len(sentences)} sentences for {len(structures)} structures ({known}): give one for the background, then "
+            "one a structure, in their order"
         )
+    for item in chain(*items):
+        if wrong := [name for name in ensure_tuple(item.get("labelled") or ()) if name not in structures]:
+            problems.append(
+                f"case {item['case_id']}: labelled names {wrong[0]!r}, which is no structure: choose from {known}"
+            )
+    require(problems)
     cases.preflight(items, *arguments, **options)
 
 

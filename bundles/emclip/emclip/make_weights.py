@@ -28,7 +28,7 @@ from shared.data.phantoms.fundus import make_fundus_phantoms  # noqa: E402
 TRAIN = str(BUNDLE / "configs" / "train.json")
 
 
-def main(real_dir: str, work_dir: str, epochs: int = 60, repeat: int = 2) -> None:
+def main(real_dir: str, work_dir: str, epochs: int = 45, repeat: int = 2) -> None:
     """Train on real photographs, each `repeat` times an epoch, beside phantoms; the best on real ones is kept."""
     work = Path(work_dir).absolute()
     real = Path(real_dir).absolute() / "dataset.json"
@@ -43,7 +43,11 @@ def main(real_dir: str, work_dir: str, epochs: int = 60, repeat: int = 2) -> Non
     (work / "mixed").mkdir(parents=True, exist_ok=True)
     (work / "mixed" / "dataset.json").write_text(json.dumps(lists, indent=1))
     output = work / "trained"
-    options: dict[str, Any] = {"dataset_dir": str(work / "mixed"), "epochs": epochs, "val_interval": max(1, epochs // 5)}
+    options: dict[str, Any] = {
+        "dataset_dir": str(work / "mixed"),
+        "epochs": epochs,
+        "val_interval": max(1, epochs // 5),
+    }
     run(config_file=TRAIN, output_dir=str(output), resume=True, **options)
     shutil.copyfile(output / "models" / "model.pt", BUNDLE / "models" / "model.pt")
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
 
 from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, TRAIN, workflow
-from tests.bundles.running import ROOT, environment, input_error, options
+from tests.bundles.running import input_error, options, torchrun
 
 MAKER = """
 import runpy, sys, time
@@ -35,21 +32,15 @@ dist.destroy_process_group()
 def test_one_process_makes_the_phantoms(tmp_path):
     script = tmp_path / "maker.py"
     script.write_text(MAKER)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launcher, str(script), str(BUNDLE / "brainsegdmlf" / "prepare.py"), str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stdout + done.stderr
+    torchrun(script, BUNDLE / "brainsegdmlf" / "prepare.py", tmp_path, cwd=tmp_path)
     assert (tmp_path / "log.txt").read_text() == "made\n"
 
 
 @pytest.mark.slow
 def test_two_processes_write_one_report(data_dir, tmp_path):
     files = f"['{CONFIGS / 'train.json'}','{CONFIGS / 'multi_gpu_train.json'}']"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     settings = {"dataset_dir": data_dir, "output_dir": tmp_path, **TRAIN, "amp": False}
-    command = [*launcher, "-m", "monai.bundle", "run", "--config_file", files, *options(settings)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = torchrun("-m", "monai.bundle", "run", "--config_file", files, *options(settings))
     assert done.stdout.count("BrainSegDMLF  6 cases (4 train, 2 validation)") == 1
     assert done.stdout.count("mean of 2") == 1
     assert pd.read_csv(tmp_path / "metrics.csv")["case_id"].tolist() == ["val_a", "val_b"]

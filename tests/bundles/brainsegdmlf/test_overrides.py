@@ -1,15 +1,11 @@
 """Overrides, by file and on the command line: what they say reaches the network; the docs' pass."""
 
-import re
-
 import pytest
 import torch
-from fire.parser import DefaultParseValue
 from monai.transforms import RandAffined
 
-from shared.overrides import mistyped_overrides, unknown_overrides
 from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, workflow
-from tests.bundles.running import ROOT
+from tests.bundles.running import ROOT, assert_docs_overrides_are_taken
 
 
 def test_sam_override_builds_lora_at_512_pixels():
@@ -50,8 +46,4 @@ def test_jsons_words_switch_parts_as_the_docs_say(word):
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", BUNDLE / "docs" / "README.md"], ids=["front", "bundle"])
 def test_every_override_in_the_docs_is_taken(page):
-    words = re.findall(r'--(\w+) ("[^"]*"|[^\s`]+)', page.read_text())
-    given = [{key: DefaultParseValue(value.strip('"'))} for key, value in words]
-    ours = [override for override in given if not unknown_overrides(override, CONFIGS)]
-    assert len(ours) >= 3
-    assert [problem for override in ours for problem in mistyped_overrides(override, CONFIGS)] == []
+    assert_docs_overrides_are_taken(page, CONFIGS)

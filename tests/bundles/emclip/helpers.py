@@ -20,7 +20,8 @@ SENTENCES: list[str] = CONFIG["sentences"]
 STRUCTURES: list[str] = list(CONFIG["structures"])
 UNSEEN = ["camera_b", "camera_c", "camera_d"]
 INFER: dict[str, Any] = {"image_size": [32, 32]}
-TRAIN: dict[str, Any] = {**INFER, "epochs": 1, "val_interval": 1, "batch_size": 2, "overlays": 1}
+QUIET: dict[str, Any] = {"overlays": 0, "cluster_pictures": 0}
+TRAIN: dict[str, Any] = {**INFER, "epochs": 1, "val_interval": 1, "batch_size": 2, "overlays": 1, "num_workers": 0}
 HEART = (44, 36, 4)  # of the cardiac volumes: rows, columns, slices
 SPACING = (1.5, 1.5, 8.0)  # mm: what `pixdim` asks for, so that nothing is resampled
 

@@ -1,0 +1,71 @@
+"""Evaluation of weights by domain: the numbers that training ended with, and data that have no source."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.bundles.emclip.helpers import INFER, QUIET, STRUCTURES, UNSEEN, infer, workflow
+from tests.bundles.running import finish
+
+EVALUATE = ["train", "evaluate"]
+
+
+def evaluate(output, **override):
+    flow = finish(workflow("train", EVALUATE, output_dir=str(output), **{**INFER, "num_workers": 0, **override}))
+    return flow, pd.read_csv(output / "metrics.csv").set_index("case_id")
+
+
+def test_same_numbers_as_training(data_dir, trained, tmp_path, capsys):
+    flow, table = evaluate(tmp_path, dataset_dir=str(data_dir), ckpt_dir=str(trained.output / "models"))
+    pd.testing.assert_frame_equal(table, pd.read_csv(trained.output / "metrics.csv").set_index("case_id"), atol=1e-4)
+    assert flow.parser.get_parsed_content("network_def").texts._encoder == [None], "no text tower"
+    text = capsys.readouterr().out
+    assert "EM-CLIP  5 cases (2 source, 3 unseen domains)" in text and "next" not in text
+    assert sorted(path.name for path in (tmp_path / "overlays").iterdir()) == ["camera_a", *UNSEEN]
+    assert not (tmp_path / "models").exists(), "evaluation is no training run"
+
+
+def test_properties_can_be_read(data_dir, weights_dir, tmp_path):
+    places = {"dataset_dir": str(data_dir), "ckpt_dir": str(weights_dir), "output_dir": str(tmp_path)}
+    flow = workflow("train", EVALUATE, **places, **INFER)
+    flow.initialize()
+    assert not flow.check_properties()
+
+
+def test_unseen_cases_alone(data_dir, weights_dir, tmp_path):
+    """A hospital's own data: no training list, no source, a domain of its own."""
+    item = json.loads((data_dir / "dataset.json").read_text())["testing"][0]
+    item |= {"image": str(data_dir / item["image"]), "label": str(data_dir / item["label"]), "domain": "clinic"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"testing": [item]}))
+    evaluate(tmp_path / "out", dataset_dir=str(tmp_path), ckpt_dir=str(weights_dir), **QUIET)
+    table = pd.read_csv(tmp_path / "out" / "domains.csv")
+    assert table["domain"].unique().tolist() == ["clinic"] and table["role"].unique().tolist() == ["unseen"]
+
+
+@pytest.mark.parametrize("domains", [None, ["camera_d"]])
+def test_a_further_data_set_beside(data_dir, weights_dir, tmp_path, domains):
+    item = json.loads((data_dir / "dataset.json").read_text())["testing"][0]
+    item |= {"image": str(data_dir / item["image"]), "label": str(data_dir / item["label"]), "domain": "camera_d"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"testing": [item]}))
+    further = {"test_dirs": [str(tmp_path)], "domains": domains}
+    evaluate(tmp_path / "out", dataset_dir=str(data_dir), ckpt_dir=str(weights_dir), **further, **QUIET)
+    counts = pd.read_csv(tmp_path / "out" / "domains.csv").groupby("domain")["n"].max().to_dict()
+    assert counts == {"camera_a": 2, "camera_d": 2, **({} if domains else {"camera_b": 1, "camera_c": 1})}
+
+
+def test_metrics_are_those_of_the_files(data_dir, weights_dir, tmp_path):
+    """Evaluation measures in the picture's own size, where inference writes: both give the same masks."""
+    _, table = evaluate(tmp_path / "e", dataset_dir=str(data_dir), ckpt_dir=str(weights_dir), **QUIET)
+    infer(tmp_path / "i", weights_dir, dataset_dir=str(data_dir), overlays=False)
+    for item in json.loads((data_dir / "dataset.json").read_text())["testing"]:
+        case_id = item["case_id"]
+        label = np.asarray(Image.open(data_dir / item["label"]))
+        found = np.asarray(Image.open(tmp_path / "i" / case_id / f"{case_id}_seg.png"))
+        truth, cup = label == 200, found == 2
+        dice = 2 * (truth & cup).sum() / (truth.sum() + cup.sum())
+        assert table.loc[case_id, f"dice_{STRUCTURES[1]}"] == pytest.approx(dice, abs=1e-4)

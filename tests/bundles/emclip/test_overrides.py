@@ -1,0 +1,68 @@
+"""Overrides, by file and on the command line: what they say reaches the network; the docs' pass."""
+
+from __future__ import annotations
+
+import open_clip
+import pytest
+import torch
+
+from tests.bundles.emclip.helpers import BUNDLE, CONFIGS, workflow
+from tests.bundles.running import assert_docs_overrides_are_taken, input_error
+
+VISION = {"image_size": 64, "patch_size": 16, "width": 32, "head_width": 16, "layers": 4}
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+MODEL = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": TEXT}
+NAME = "tiny-quickgelu"
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A file of open_clip's, of a small model under a name of its own."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, NAME, MODEL)
+    torch.manual_seed(0)
+    model = open_clip.create_model(NAME)
+    torch.save(model.state_dict(), tmp_path / "clip.pt")
+    return model, str(tmp_path / "clip.pt")
+
+
+def test_open_clip_override_tunes_pretrained_weights(checkpoint):
+    """A file comes before the tag that the override names."""
+    model, path = checkpoint
+    flow = workflow("train", ["train", "open_clip_vit_b16"], encoder=NAME, checkpoint=path)
+    network = flow.parser.get_parsed_content("network_def")
+    assert network.encoder_size == 224 and network.normalization == "clip"
+    names = [name for name, p in network.encoder.named_parameters() if p.requires_grad]
+    assert names and all("lora" in name for name in names)
+    assert torch.equal(network.encoder.visual.class_embedding, model.visual.class_embedding)
+    (tower,) = network.texts._encoder
+    assert torch.equal(tower.text.token_embedding.weight, model.token_embedding.weight)
+
+
+def test_inference_asks_for_pretrained_weights_only_with_the_text_tower(checkpoint):
+    """What training began with is in the weights: no file and no network is needed, unless for new words."""
+    names = ["inference", "open_clip_vit_b16"]
+    network = workflow("infer", names, encoder=NAME).parser.get_parsed_content("network_def").eval()
+    assert network(torch.rand(1, 3, 48, 64)).shape == (1, 2, 48, 64)
+    evaluation = workflow("train", ["train", "open_clip_vit_b16", "evaluate"], encoder=NAME).parser
+    assert evaluation.get_parsed_content("network_def").texts._encoder == [None]
+    parser = workflow("infer", names, encoder=NAME, text_tower=True).parser
+    assert "give checkpoint=" in input_error(parser.get_parsed_content, "network_def")
+
+
+def test_the_model_of_the_override_exists():
+    parser = workflow("train", ["train", "open_clip_vit_b16"]).parser
+    tags = open_clip.list_pretrained_tags_by_model(parser.get("encoder"))
+    assert parser.get("pretrained") in tags
+
+
+@pytest.mark.parametrize("word", ["false", "true"])
+def test_jsons_words_switch_parts_as_the_docs_say(word):
+    """A command line delivers them as text, of which any would count as true."""
+    flow = workflow("train", "train", em=word, anchors=word)
+    flow.initialize()
+    network = flow.parser.get_parsed_content("network_def")
+    assert (network.em is not None) == (word == "true") == network.anchors
+
+
+def test_every_override_in_the_docs_is_taken():
+    assert_docs_overrides_are_taken(BUNDLE / "docs" / "README.md", CONFIGS)

@@ -1,0 +1,182 @@
+"""Training as a user starts it: what it leaves behind, its switches, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from ignite.engine import Events
+
+from tests.bundles.emclip.helpers import CONFIG, QUIET, SENTENCES, STRUCTURES, TRAIN, UNSEEN, train, workflow
+from tests.bundles.running import finish, input_error
+
+
+def test_no_property_is_missing(trained):
+    assert not trained.missing
+
+
+def test_table_by_domain(trained):
+    table = pd.read_csv(trained.output / "domains.csv")
+    assert table["domain"].unique().tolist() == ["camera_a", *UNSEEN]
+    assert table.set_index("domain")["role"].to_dict() == {"camera_a": "source", **dict.fromkeys(UNSEEN, "unseen")}
+    assert table["class"].unique().tolist() == STRUCTURES
+    assert table["n"].tolist() == [2, 2, 1, 1, 1, 1, 1, 1]
+    assert table["dice_mean"].between(0, 1).all() and table["hd95_mean"].notna().all()
+    assert "camera_a (source)" in (trained.output / "domains.md").read_text()
+    assert (trained.output / "domains.png").stat().st_size > 10_000
+
+
+def test_products(trained):
+    output = trained.output
+    cases = pd.read_csv(output / "metrics.csv")
+    assert cases["case_id"].is_unique and cases["domain"].tolist() == ["camera_a"] * 2 + UNSEEN
+    assert json.loads((output / "metrics.json").read_text())["seed"] == 0
+    for folder in ("camera_a", *UNSEEN):
+        assert len(list((output / "overlays" / folder).glob("*.png"))) == TRAIN["overlays"]
+    shown = sorted(path.name for path in (output / "clusters").iterdir())
+    assert [name.split("_eye")[0] for name in shown] == ["camera_a", *UNSEEN]
+    assert sorted(p.name for p in (output / "models").iterdir()) == ["last.pt", "model.pt"]
+    assert list((output / "tensorboard").glob("events.*"))
+
+
+def test_text(trained):
+    lines = trained.text.splitlines()
+    assert lines[0].startswith("EM-CLIP  9 cases (4 train, 2 validation, 3 unseen domains)  cpu, float32")
+    assert "mean of unseen" in trained.text
+    last = [line for line in lines if line.strip()][-5:]
+    assert [line.split()[0] for line in last] == ["pictures", "tables", "weights", "next", "clusters"]
+
+
+def test_weights_are_a_plain_state_dict_of_the_network(trained):
+    state = torch.load(trained.output / "models" / "model.pt", weights_only=True)
+    network = trained.flow.parser.get_parsed_content("network_def")
+    assert state.keys() == network.state_dict().keys() and all(torch.is_tensor(value) for value in state.values())
+    assert network.texts.frozen.cached == SENTENCES
+
+
+def test_the_context_is_learned_and_its_features_saved_with_it(trained):
+    state = torch.load(trained.output / "models" / "model.pt", weights_only=True)
+    begin = workflow("train", "train").parser.get_parsed_content("network_def")
+    begin.load_state_dict({**state, "texts.context.context": 0 * state["texts.context.context"]})
+    features = begin.state_dict()["texts.learned"][: len(SENTENCES)]
+    assert not torch.allclose(features, state["texts.learned"][: len(SENTENCES)], atol=1e-5)
+
+
+def test_loss_falls(data_dir, tmp_path):
+    flow = workflow(
+        "train", "train", dataset_dir=str(data_dir), output_dir=str(tmp_path), **{**TRAIN, "augmentation": 0}
+    )
+    flow.initialize()
+    batch = next(iter(flow.parser.get_parsed_content("train#dataloader")))
+    network, loss, optimizer = (flow.parser.get_parsed_content(key) for key in ("network", "loss", "optimizer"))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.002
+    network.train()
+    values = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        value = loss(network(batch["image"]), batch["label"])
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert sum(values[-3:]) / 3 < 0.9 * values[0], values
+
+
+@pytest.mark.parametrize("augmentation", [0, 1])
+def test_augmentation_leaves_what_training_needs(data_dir, tmp_path, augmentation):
+    """Masks of 0 and 1, a cup in its disc, colours that stay near [0, 1]; off, the picture as it is."""
+    places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
+    flow = workflow("train", "train", **places, **{**TRAIN, "image_size": [48, 40], "augmentation": augmentation})
+    flow.initialize()
+    dataset = flow.parser.get_parsed_content("train#dataset")
+    seen = [dataset[i] for i in range(4) for _ in range(3)]
+    for item in seen:
+        assert item["image"].shape == (3, 48, 40) and item["label"].shape == (2, 48, 40)
+        assert set(item["label"].unique().tolist()) <= {0.0, 1.0}
+        assert (item["label"][0] >= item["label"][1]).all()
+        assert item["image"].isfinite().all() and item["image"].abs().max() < 3
+    if not augmentation:
+        assert all(
+            torch.equal(a["image"], b["image"]) or torch.equal(a["image"].flip(2), b["image"])
+            for a, b in zip(seen[::3], seen[1::3])
+        )
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [{"em": False}, {"text_guidance": "none", "deep_supervision": 0}, {"lambda_score": 0, "num_context": 0}],
+    ids=lambda switch: "_".join(switch),
+)
+def test_ablations(data_dir, tmp_path, switch):
+    """As overrides; the clusters know when there are none."""
+    train(data_dir, tmp_path, domains=["camera_b"], overlays=0, **switch)
+    assert pd.read_csv(tmp_path / "domains.csv")["domain"].unique().tolist() == ["camera_a", "camera_b"]
+    assert (tmp_path / "clusters").is_dir() == switch.get("em", True)
+
+
+def test_a_structure_that_was_not_annotated(data_dir, tmp_path):
+    """Validation and an unseen camera with the disc alone: trained, chosen by and scored for what is there."""
+    lists = json.loads((data_dir / "dataset.json").read_text())
+    del lists["recipe"]
+    for split in ("training", "validation", "testing"):
+        for item in lists[split]:
+            item |= {key: str(data_dir / item[key]) for key in ("image", "label")}
+            if split == "validation" or item["domain"] == "camera_b" or item["image"].endswith("eye_001.png"):
+                item["labelled"] = ["optic disc"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(lists))
+    flow = train(tmp_path / "data", tmp_path / "out", **QUIET)
+    table = pd.read_csv(tmp_path / "out" / "domains.csv").set_index(["domain", "class"])
+    assert table.loc[("camera_a", "optic cup"), "n"] == 0 == table.loc[("camera_b", "optic cup"), "n"]
+    assert table["dice_mean"].isna().sum() == 2 and table["n"].sum() == 2 + 1 + 2 + 2
+    assert 0 <= flow.parser.get_parsed_content("validate#evaluator").state.best_metric <= 1
+
+
+def test_fine_tuning_begins_with_the_weights_given(data_dir, weights_dir, tmp_path):
+    begin = weights_dir / "model.pt"
+    flow = train(data_dir, tmp_path, **QUIET, weights=str(begin), learning_rate=0.0)
+    wanted, found = torch.load(begin, weights_only=True), flow.parser.get_parsed_content("network").state_dict()
+    moved = {key for key, value in found.items() if not torch.allclose(value, wanted[key], atol=1e-6)}
+    assert moved <= {"em.bases"}, "a moving average moves without a rate too"
+
+
+def test_fine_tuning_with_other_words(data_dir, trained, tmp_path):
+    words = [*SENTENCES[:-1], "the cup, a pale hollow"]
+    begin = str(trained.output / "models" / "model.pt")
+    flow = train(data_dir, tmp_path, **QUIET, weights=begin, sentences=words, domains=UNSEEN[:1])
+    assert words[-1] in flow.parser.get_parsed_content("network").texts.frozen.cached
+
+
+def test_resume(data_dir, trained, tmp_path, capsys):
+    """What training left goes on where it stopped; the schedule follows the new number of epochs."""
+    (tmp_path / "models").mkdir()
+    for file in (trained.output / "models").iterdir():
+        (tmp_path / "models" / file.name).write_bytes(file.read_bytes())
+    saved = torch.load(tmp_path / "models" / "last.pt", weights_only=True)
+    places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
+    settings = {**places, **TRAIN, "epochs": 3, **QUIET, "resume": True}
+    flow = workflow("train", "train", **settings)
+    flow.initialize()
+    trainer, network = (flow.parser.get_parsed_content(key) for key in ("train#trainer", "network"))
+    began = {}
+
+    @trainer.on(Events.EPOCH_STARTED)
+    def look(engine):
+        began.setdefault("epoch", engine.state.epoch)
+        began.setdefault("weights", {key: value.clone() for key, value in network.state_dict().items()})
+
+    flow.run()
+    assert began["epoch"] == 3 == trainer.state.epoch
+    assert all(torch.allclose(value, saved["network"][key], atol=1e-6) for key, value in began["weights"].items())
+    assert "resuming after epoch 2 of 3" in capsys.readouterr().out
+    complete = input_error(finish, workflow("train", "train", **settings))
+    assert "has all of 3 epochs" in complete and "--epochs" in complete
+
+
+def test_defaults_train_on_the_builtin_data():
+    """The command of the docs has no option: its phantoms lie in the bundle."""
+    parser = workflow("train", "train").parser
+    assert CONFIG["dataset_dir"] == "@builtin_dir"
+    assert parser.get_parsed_content("dataset_dir").endswith("emclip/data/phantoms")
