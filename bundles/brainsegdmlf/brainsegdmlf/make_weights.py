@@ -1,10 +1,11 @@
-"""Make ``models/model.pt``: train on phantoms alone, then fine-tune on phantoms and real patients.
+"""Make ``models/model.pt``: train on phantoms alone, fine-tune on phantoms and real patients, average both weights.
 
     python bundles/brainsegdmlf/brainsegdmlf/make_weights.py --real_dir <folder of the MS data set> --work_dir <folder>
 
 The real data set is that of Lesjak et al. 2017 (CC BY 4.0; FLAIR, T1, T1 after contrast, T2; a ``dataset.json`` with
 lists ``training`` and ``validation``). The later steps train on both lists; the figures of the first step on them are
-those of a network that has never seen a real image. A stopped step goes on where it was.
+those of a network that has never seen a real image. The mean of the weights before and after tuning keeps what the
+phantoms taught (WiSE-FT, Wortsman 2022). A stopped step goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import fire
+import torch
 
 BUNDLE = Path(__file__).resolve().parents[1]
 runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
@@ -56,7 +58,12 @@ def main(real_dir: str, work_dir: str, epochs: int = 110, cases: int = 48, seed:
     tuned = train(work / "tuned", dataset_dir=str(work / "mixed"), weights=str(first / "model.pt"), **options)
     report(work, "tuned, on unseen phantoms", made.parent, tuned)
     report(work, "tuned, on the real patients it was tuned on", real, tuned)
-    shutil.copyfile(tuned / "model.pt", BUNDLE / "models" / "model.pt")
+    mean = work / "mean"
+    mean.mkdir(exist_ok=True)
+    average(first / "model.pt", tuned / "model.pt", mean / "model.pt")
+    report(work, "mean, on unseen phantoms", made.parent, mean)
+    report(work, "mean, on the real patients it was tuned on", real, mean)
+    shutil.copyfile(mean / "model.pt", BUNDLE / "models" / "model.pt")
 
 
 def train(output: Path, **options: Any) -> Path:
@@ -64,6 +71,15 @@ def train(output: Path, **options: Any) -> Path:
     if not (output / "metrics.json").is_file():  # the report is the last thing that a training writes
         run(config_file=TRAIN, output_dir=str(output), resume=True, **options)
     return output / "models"
+
+
+def average(one: Path, other: Path, target: Path) -> None:
+    """Write the mean of two sets of weights of one network; what is no number with a fraction is taken from `other`."""
+    states = [torch.load(file, map_location="cpu", weights_only=True) for file in (one, other)]
+    mean = {
+        key: (states[0][key] + value) / 2 if value.is_floating_point() else value for key, value in states[1].items()
+    }
+    torch.save(mean, target)
 
 
 def real_set(work: Path, real_dir: str) -> Path:

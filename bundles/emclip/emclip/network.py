@@ -33,7 +33,7 @@ class TrainingOutput(NamedTuple):
     """What the network returns in training; A classes with the background, S = A - 1 structures.
 
     masks: logits (B, S, H / 2^i, W / 2^i), full resolution first.
-    scores: logits (B, A, h, w) of the score map, cosines over the temperature; None without text.
+    scores: logits (B, A, h, w) of the score map, see `EMCLIP.aggregate`; None without text.
     compactness: (B,), mean over tokens of 1 - sum_k z_nk <x_n, mu_k>, in [0, 2]; None without EM.
     prompts, frozen: (A, D), the classes' features with and without learned context; None without text.
     """
@@ -203,6 +203,10 @@ class EMCLIP(nn.Module):
     def aggregate(self, feature: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """EM aggregation round the classes' texts.
 
+        The score map reads the texts through the centres, p(class | n) = sum_k z_nk softmax_class(cos(mu_k, t) / tau).
+        Supervised, it makes every centre mean a class; cosines of tokens and texts alone let the free centres take all
+        tokens and fall together (our choice). Without EM it is cos(token, t) / tau.
+
         Args:
             feature: (B, D, h, w).
             prompts: (A, D).
@@ -220,9 +224,13 @@ class EMCLIP(nn.Module):
             compactness = 1 - nearness.mean(1)
             responsibilities = out.responsibilities.transpose(1, 2).unflatten(2, size)
             tokens = out.tokens
-        if self.texts is not None:
-            cosines = unit(tokens.float()) @ unit(prompts.float()).t()
-            scores = (cosines / TEMPERATURE).transpose(1, 2).unflatten(2, size)
+            if self.texts is not None:
+                meanings = (out.centres @ unit(prompts.float()).t() / TEMPERATURE).softmax(-1)  # (B, K, A)
+                scores = (out.responsibilities @ meanings).clamp_min(1e-6).log()
+        elif self.texts is not None:
+            scores = unit(tokens.float()) @ unit(prompts.float()).t() / TEMPERATURE
+        if scores is not None:
+            scores = scores.transpose(1, 2).unflatten(2, size)
         return tokens, responsibilities, scores, compactness
 
     def guide(self, features: list[Tensor], pixels: Tensor, prompts: Tensor) -> list[Tensor]:
