@@ -2,8 +2,8 @@
 
     bilateral pulmonary infection, three infected areas, middle lower left lung and lower right lung.
 
-"Areas" counts the named zones. Measured in QaTa's 7,145 training sentences: "left" is the left of the picture (96 % of
-the one-sided cases), the side on which a viewer sees the patient's right lung.
+"Areas" counts the named zones. "left" is the left of the picture, where one sees the patient's right lung: so it is in
+97 % of QaTa's 1,487 one-sided training and validation cases.
 """
 
 from __future__ import annotations
