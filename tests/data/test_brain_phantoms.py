@@ -34,7 +34,7 @@ def quick(monkeypatch):
     """Make every case of a data set a coarse one, in this process."""
     made = []
 
-    def coarse(seed, *, sequences=SEQUENCES):
+    def coarse(seed, *, sequences=SEQUENCES, hard=False):
         made.append(seed)
         return make_brain_case(seed % 2, spacing=(3.0, 3.0, 6.0), sequences=sequences)
 
@@ -172,7 +172,15 @@ def test_worker_processes_write_every_case(tmp_path: Path, monkeypatch):
     assert [(path.parent / name / "seed").exists() for name in ("phantom_000", "phantom_001")] == [True, True]
 
 
-def _write_marker(folder: Path, seed: int, sequences) -> None:
+def _write_marker(folder: Path, seed: int, sequences, hard) -> None:
     """Stand in for `_write_case`, at module level so that a spawned process finds it."""
     folder.mkdir(parents=True)
     (folder / "seed").write_text(str(seed))
+
+
+def test_hard_cases_have_the_same_lesions_without_what_a_reader_would_not_mark():
+    usual, hard = (make_brain_case(3, spacing=THICK, hard=value) for value in (False, True))
+    assert not np.array_equal(usual.images["flair"], hard.images["flair"])
+    assert not (hard.label > usual.label).any() and hard.label.sum() < usual.label.sum()
+    spots, count = ndimage.label(hard.label, np.ones((3, 3, 3)))
+    assert count and np.bincount(spots.ravel())[1:].min() * np.prod(THICK) >= brain.SMALLEST_LESION

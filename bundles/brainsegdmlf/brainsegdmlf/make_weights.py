@@ -46,7 +46,7 @@ def mixed_datalist(
 def main(real_dir: str, work_dir: str, epochs: int = 110, cases: int = 48, seed: int = 1) -> None:
     """Run all steps and put the result into ``models/model.pt``."""
     work = Path(work_dir).absolute()
-    made = make_brain_phantoms(work / "phantoms", num_training=cases, num_validation=6, num_testing=2, seed=seed)
+    made = make_brain_phantoms(work / "phantoms", cases, num_validation=6, num_testing=2, seed=seed, hard=True)
     first = train(work / "phantoms_only", dataset_dir=str(made.parent), epochs=epochs, val_interval=max(1, epochs // 5))
     real = real_set(work, real_dir)
     report(work, "phantoms only, on unseen phantoms", made.parent, first)

@@ -21,7 +21,7 @@ from .brain_contrast import SEQUENCES, make_sequences
 from .brain_lesions import Lesions, make_lesions
 from .writing import already_made, run_jobs, write_datalist
 
-RECIPE_VERSION = 7  # raise it whenever the same seed gives other images
+RECIPE_VERSION = 4  # raise it whenever the same seed gives other images
 HEAD_MM = (164.0, 200.0, 172.0)  # field round a head of the template's size, tilted and deformed; cropped afterwards
 HEAD_SIZES = (0.83, 0.96)  # of the template's length: the MNI152 brain is larger than a living one
 CROP_MARGIN = 4  # voxels of air kept round the brain
@@ -104,6 +104,7 @@ def make_brain_case(
     spacing: Sequence[float] | None = None,
     sequences: Sequence[str] = SEQUENCES,
     lesions: bool = True,
+    hard: bool = False,
 ) -> BrainCase:
     """Make one case; the same arguments give the same arrays on one machine.
 
@@ -112,6 +113,8 @@ def make_brain_case(
         spacing: mm per voxel (right, anterior, superior); None draws 0.9-1.1 mm in plane and 1-4 mm slices.
         sequences: which of "flair", "t1", "t1ce", "t2" to make, in this order.
         lesions: False gives the same head without lesions.
+        hard: brighter look-alikes, and a label that leaves out what a reader would not see; a network learns them more
+            slowly and marks less in real patients that is no lesion.
 
     Returns:
         A `BrainCase` in a random storage order (RAS, LPS, ...), some of them oblique.
@@ -137,7 +140,7 @@ def make_brain_case(
     anatomy, found = _merge_slices(thin, factor), _merge_slices(spread, factor)
 
     mask = _skull_strip(look, anatomy, mm)
-    images = make_sequences(look, anatomy, found, mm, sequences)
+    images = make_sequences(look, anatomy, found, mm, sequences, hard)
     box = tuple(
         slice(max(s.start - CROP_MARGIN, 0), min(s.stop + CROP_MARGIN, n))
         for s, n in zip(ndimage.find_objects(mask.astype(np.uint8))[0], mask.shape)
@@ -148,18 +151,19 @@ def make_brain_case(
         0, 15, 3
     )
     stored = [_to_int16(look, images[name], mask)[box] for name in sequences]
-    label = _label(anatomy, found, mask, mm)[box]
+    marked = _label(anatomy, found, mask, mm) if hard else ((found.volume > 0.5) & mask).astype(np.uint8)
+    label = marked[box]
     arrays, affine = _store([*stored, label], affine, order)
     return BrainCase(dict(zip(sequences, arrays)), arrays[-1], affine)
 
 
-def _write_case(folder: Path, seed: int, sequences: Sequence[str]) -> None:
+def _write_case(folder: Path, seed: int, sequences: Sequence[str], hard: bool) -> None:
     """Write ``<folder>/<sequence>.nii.gz`` and ``<folder>/lesion.nii.gz`` (light compression: made data is noise)."""
     threads, level = torch.get_num_threads(), Opener.default_compresslevel
     torch.set_num_threads(1)  # one process a core; more threads would only fight
     Opener.default_compresslevel = 1
     try:
-        case = make_brain_case(seed, sequences=sequences)
+        case = make_brain_case(seed, sequences=sequences, hard=hard)
         folder.mkdir(parents=True, exist_ok=True)
         for name, array in {**case.images, "lesion": case.label}.items():
             nib.save(nib.Nifti1Image(array, case.affine), folder / f"{name}.nii.gz")
@@ -204,6 +208,7 @@ def make_brain_phantoms(
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
+    hard: bool = False,
 ) -> Path:
     """Make a data set of phantoms on disk, or find it there.
 
@@ -216,6 +221,7 @@ def make_brain_phantoms(
         seed: the data set's seed; the cases' own seeds follow from it.
         workers: processes; None takes the number of usable cores.
         progress: show a bar.
+        hard: of `make_brain_case`.
 
     Returns:
         The path of ``dataset.json``.
@@ -226,6 +232,8 @@ def make_brain_phantoms(
     target = Path(folder) / "dataset.json"
     counts = (num_training, num_validation, num_testing)
     recipe = {"maker": "brain phantoms", "version": RECIPE_VERSION, "seed": seed, "counts": list(counts)}
+    if hard:
+        recipe["hard"] = True
     if already_made(target, recipe):
         return target
     datalist = _datalist(counts, recipe)
@@ -233,7 +241,7 @@ def make_brain_phantoms(
     jobs = []
     for item, case_seed in zip([*datalist["training"], *datalist["validation"], *datalist["testing"]], seeds):
         present = [name for name, path in zip(SEQUENCES, item["image"]) if path is not None]
-        jobs.append((target.parent / item["case_id"], int(case_seed), present))
+        jobs.append((target.parent / item["case_id"], int(case_seed), present, hard))
     run_jobs(_write_case, jobs, workers, progress, "making brain phantoms")
     write_datalist(target, datalist)
     return target

@@ -25,6 +25,7 @@ MEANS = {
 }
 NOISE = {"flair": (0.015, 0.06), "t1": (0.008, 0.05), "t1ce": (0.008, 0.05), "t2": (0.02, 0.08)}  # standard deviation
 TEXTURE = (0.015, 0.02)  # patchiness of tissue at 12 and at 4 mm
+CAPS, PLEXUS = (0.5, 0.6), (0.9, 1.2)  # brightest look-alikes in FLAIR: usual, hard
 HORN_TIPS = ((20, 34, 4), (-20, 34, 4), (27, -62, 8), (-27, -62, 8))  # mm MNI, where caps sit
 CORTICOSPINAL = ((9, -20, -24), (15, -17, -10), (24, -17, 6), (26, -21, 26), (24, -25, 44))  # right side, mm MNI
 CHOROID = ((21, -38, 10), (-21, -38, 10), (12, -24, 17), (-12, -24, 17), (0, -10, 10))  # mm MNI, inside the ventricles
@@ -44,12 +45,13 @@ def _tubes(
     return np.exp(-(one**2 + two**2) / (2 * width**2))
 
 
-def _flair_lookalikes(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float]) -> Array:
+def _flair_lookalikes(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float], hard: bool) -> Array:
     """What shines in FLAIR and is no lesion, in units of the lesion's contrast: rims, caps, tracts, diffuse haze."""
     mni, shape = anatomy.mni, anatomy.wm.shape
     vent = np.maximum(anatomy.ventricle_distance, 0)
     rim = rng.uniform(0, 0.5) * np.exp(-vent / rng.uniform(0.5, 1.1))
-    caps = sum(_blob(mni, tip, rng.uniform(3, 7)) * rng.uniform(0, 0.6) for tip in HORN_TIPS) * np.exp(-vent / 2.5)
+    caps = sum(_blob(mni, tip, rng.uniform(3, 7) if hard else 6.0) * rng.uniform(0, CAPS[hard]) for tip in HORN_TIPS)
+    caps = caps * np.exp(-vent / 2.5)
     right = mni.copy()
     right[0] = np.abs(right[0])
     tract = np.max([_blob(right, point, 4.5) for point in CORTICOSPINAL], axis=0) * rng.uniform(0, 0.3)
@@ -77,7 +79,13 @@ def _shared_details(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequenc
 
 
 def _contrast(
-    name: str, rng: np.random.Generator, anatomy: Anatomy, lesions: Lesions, details: dict[str, Array], bright: Array
+    name: str,
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    lesions: Lesions,
+    details: dict[str, Array],
+    bright: Array,
+    hard: bool,
 ) -> Array:
     """Noise-free image of one sequence, white matter = 1. `bright`: FLAIR look-alikes in units of lesion contrast."""
     fluid, grey, deep, contrast = (rng.uniform(*limits) for limits in MEANS[name])
@@ -92,7 +100,7 @@ def _contrast(
         image += contrast * lesions.volume + lesions.hole * rng.uniform(0.3, 0.9) * (fluid - 1)
     image += lesions.fluid * (fluid - image) * rng.uniform(0.6, 1.0)
     if name == "flair":
-        image += details["flow"] * rng.uniform(0, 0.6) + details["plexus"] * rng.uniform(0.2, 1.2)
+        image += details["flow"] * rng.uniform(0, 0.6) + details["plexus"] * rng.uniform(0.2, PLEXUS[hard])
         image += details["meninges"] * rng.uniform(0, 0.8)
     if name == "t1ce":
         image += (details["vessels"] + 0.7 * details["plexus"]) * rng.uniform(0.4, 1.4)
@@ -124,7 +132,12 @@ def _degrade(
 
 
 def make_sequences(
-    rng: np.random.Generator, anatomy: Anatomy, lesions: Lesions, spacing: Sequence[float], names: Sequence[str]
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    lesions: Lesions,
+    spacing: Sequence[float],
+    names: Sequence[str],
+    hard: bool = False,
 ) -> dict[str, Array]:
     """Images of the named sequences on the grid of `anatomy` (voxels of `spacing` mm): float32, white matter about 1.
 
@@ -132,9 +145,9 @@ def make_sequences(
     """
     streams = dict(zip(SEQUENCES, rng.spawn(len(SEQUENCES))))
     details = _shared_details(rng, anatomy, spacing)
-    bright = _flair_lookalikes(rng, anatomy, spacing)
+    bright = _flair_lookalikes(rng, anatomy, spacing, hard)
     images = {}
     for name in names:
-        clean = _contrast(name, streams[name], anatomy, lesions, details, bright)
+        clean = _contrast(name, streams[name], anatomy, lesions, details, bright, hard)
         images[name] = _degrade(streams[name], clean.astype(np.float32), spacing, NOISE[name]).astype(np.float32)
     return images

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import threading
 from collections.abc import Callable
@@ -221,7 +220,7 @@ TRAINING = [
     (unknown_clip, ["unknown CLIP model 'ViT-B-17'", "did you mean ViT-B-16"]),
     (clip_that_is_no_vit, ["only open_clip's ViTs", "choose one, such as ViT-B-16"]),
     (unknown_tag, ["unknown weights 'openay' of CLIP ViT-B-16", "did you mean openai"]),
-    (other_clip, ["clip.pt", "768 wide, 12 deep, patch 32", "given for clip_tiny", "use ViT-B-32"]),
+    (other_clip, ["clip.pt", "768 wide, 12 deep, patch 32", "given for clip_tiny", "or ViT-B-32"]),
     (no_clip, ["clip.pt", "no such file"]),
     (not_a_clip, ["unet.pt", "not an open_clip model", "conv.weight"]),
     (empty_sentence, ["sentence 2 of 3 is empty", "in words"]),
@@ -288,15 +287,13 @@ def test_several_problems_come_at_once(place):
     assert len(input_error(lambda: finish(workflow("train", "train", **settings))).splitlines()) == 3
 
 
-def test_grey_pictures_are_accepted_and_said_once(place, caplog, monkeypatch):
+def test_grey_pictures_are_accepted_and_said_once(place, capsys, monkeypatch):
     monkeypatch.setattr(pictures, "FIRST_GREY", threading.Lock())
     for file in place.data.glob("camera_[abcd]/eye_00?.png"):
         Image.open(file).convert("L").save(file)
-    with caplog.at_level(logging.WARNING):
-        train(place.data, place.folder / "grey", domains=["camera_b"], **{**QUIET, "overlays": 1})
-    said = [record.getMessage() for record in caplog.records if "grey" in record.getMessage()]
-    assert len(said) == 1
-    assert_one_line(said[0], ["a grey picture where colour is expected", "said once"])
+    train(place.data, place.folder / "grey", domains=["camera_b"], **{**QUIET, "overlays": 1})
+    said = [line for line in capsys.readouterr().err.splitlines() if "a grey picture" in line]
+    assert len(said) == 1 and "where colour is expected: repeated to three channels" in said[0]
     assert (place.folder / "grey" / "domains.csv").is_file()
 
 
