@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.bundle import load
 
-from tests.bundles.emclip.helpers import BUNDLE, CONFIGS, INFER, workflow
+from tests.bundles.emclip.helpers import BUNDLE, INFER, workflow
 from tests.bundles.running import PLAIN, ROOT, copy_bundle, finish, options, run_bundle
 
 
@@ -30,13 +30,10 @@ def test_config_finds_its_bundle(place, data_dir, weights_dir, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("packaged", [False, True], ids=["checkout", "packaged"])
-def test_command_line_from_an_unrelated_folder(packaged, data_dir, weights_dir, tmp_path):
-    """Python has never seen the bundle here: its config alone makes its code importable."""
-    configs = CONFIGS
-    if packaged:
-        copy_bundle(BUNDLE, tmp_path / "unpacked" / "emclip")
-        configs = tmp_path / "unpacked" / "emclip" / "configs"
+def test_command_line_from_an_unrelated_folder(data_dir, weights_dir, tmp_path):
+    """Python has never seen the unpacked bundle here: its config alone makes its code importable."""
+    copy_bundle(BUNDLE, tmp_path / "unpacked" / "emclip")
+    configs = tmp_path / "unpacked" / "emclip" / "configs"
     (tmp_path / "here").mkdir()
     picture = data_dir / "camera_c" / "eye_006.png"
     settings = {"input": picture, "ckpt_dir": weights_dir, "output_dir": "out", **INFER, **PLAIN}
