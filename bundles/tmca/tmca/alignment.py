@@ -65,7 +65,7 @@ def target_distribution(distance: Tensor, present: Tensor, temperature: float | 
 
 def pooled_over(level: Tensor, mask: Tensor) -> Tensor:
     """Mean of features (B, C, h, w) over a mask (B, 1, H, W), by its share in a position; over all if it is empty."""
-    share = F.adaptive_avg_pool2d(mask.float(), level.shape[-2:])
+    share = F.adaptive_avg_pool2d(mask.float(), (level.shape[-2], level.shape[-1]))
     share = torch.where(share.sum((2, 3), keepdim=True) > 0, share, 1.0)
     return (level.float() * share).sum((2, 3)) / share.sum((2, 3))
 
@@ -155,7 +155,7 @@ def pixel_text_loss(given: AlignmentInput, mask: Tensor) -> Tensor:
     """
     terms = []
     for logits in given.maps[:LOW_LEVELS]:
-        share = F.adaptive_avg_pool2d(mask.float(), logits.shape[-2:])
+        share = F.adaptive_avg_pool2d(mask.float(), (logits.shape[-2], logits.shape[-1]))
         each = F.binary_cross_entropy_with_logits(logits, share, reduction="none").mean((1, 2, 3))
         terms.append((each * given.present).sum() / given.present.sum().clamp(min=1))
     return torch.stack(terms).mean()

@@ -27,7 +27,7 @@ class AlignmentInput(NamedTuple):
 
     levels: (B, C, H / s, W / s) for s in `STRIDES`, image features that know nothing of the text.
     maps: logits (B, 1, H / s, W / s) of the same levels, where the image's sentence points.
-    sentences: (B, C), in the levels' space, not normalised.
+    sentences: (B, C), in the levels' space, not normalised; zero where there is none.
     semantics: (B, Y), of `Sentences`.
     present: (B,) bool, false for an image whose sentence is missing or was dropped.
     """
@@ -167,10 +167,10 @@ class TMCA(nn.Module):
         return F.pad((image - mean) / (spread + 1e-5), (0, right, 0, -height % self.multiple), mode="replicate")
 
     def compare(self, levels: list[Tensor], sentences: Sentences | None) -> tuple[Tensor | None, list[Tensor]]:
-        """Sentences in the levels' space (T, C) and the similarity map (B, 1, h, w) of each level; None, [] without."""
+        """Sentences in the levels' space (T, C), zero where absent, and each level's similarity map (B, 1, h, w)."""
         if self.sentence is None or sentences is None:
             return None, []
-        embedding = self.sentence(sentences.pooled)
+        embedding = self.sentence(sentences.pooled).masked_fill(~sentences.present[:, None], 0.0)
         return embedding, [similarity_map(level, embedding) for level in levels]
 
     def guide(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -37,15 +38,22 @@ def build_backbone(
     """
     if not name.startswith(PREFIXES) and not timm.is_model(name):
         raise InputError(f"unknown backbone {name!r}: {nearest(name, timm.list_models())}")
-    options: dict[str, Any] = {"pretrained": pretrained or checkpoint is not None}
-    if checkpoint is not None:
-        options["pretrained_cfg_overlay"] = {"file": checkpoint}
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise InputError(f"backbone {name}: there is no file {checkpoint}: give the path of its weights")
+    state = torch.get_rng_state()
+    overlay = None if checkpoint is None else {"file": checkpoint}
     try:
-        backbone = timm.create_model(name, features_only=True, out_indices=(-4, -3, -2, -1), in_chans=1, **options)
+        backbone = _create(name, pretrained=pretrained or checkpoint is not None, pretrained_cfg_overlay=overlay)
     except Exception as error:  # timm raises many kinds, of tags, files, networks and models without features
         raise InputError(
             f"backbone {name} cannot be built ({reason(error)}): choose another, or other weights"
         ) from error
+    if checkpoint is not None:  # timm passes over what a file lacks: those weights are as without a file
+        torch.set_rng_state(state)
+        pairs = zip(backbone.named_parameters(), _create(name).parameters())
+        lacking = [layer for (layer, ours), fresh in pairs if ours.ndim > 1 and torch.equal(ours, fresh)]
+        if lacking:
+            raise InputError(f"backbone {name}: {checkpoint} lacks {len(lacking)} of its weights, such as {lacking[0]}")
     remedy = "choose a convolutional one, such as resnet10t or convnext_tiny"
     try:
         with torch.no_grad():
@@ -56,6 +64,11 @@ def build_backbone(
     if shapes != [(64 // stride, 96 // stride) for stride in STRIDES]:
         raise InputError(f"backbone {name} has no features (B, C, H, W) at strides 4, 8, 16 and 32: {remedy}")
     return backbone.train(), [feature.shape[1] for feature in features]
+
+
+def _create(name: str, **options: Any) -> Any:
+    """The model's last four features of a grey image."""
+    return timm.create_model(name, features_only=True, out_indices=(-4, -3, -2, -1), in_chans=1, **options)
 
 
 class LevelFeatures(nn.Module):
