@@ -73,7 +73,7 @@ class TMCA(nn.Module):
 
     def __init__(
         self,
-        backbone: str = "resnet10t",
+        backbone: str = "regnetx_002",
         pretrained: bool = False,
         checkpoint: str | None = None,
         text_encoder: str | None = "clip_tiny",

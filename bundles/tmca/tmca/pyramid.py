@@ -19,7 +19,7 @@ PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")  # timm's own, of names
 
 
 def build_backbone(
-    name: str = "resnet10t", pretrained: bool = False, checkpoint: str | None = None
+    name: str = "regnetx_002", pretrained: bool = False, checkpoint: str | None = None
 ) -> tuple[nn.Module, list[int]]:
     """Build a backbone of timm for grey images, without its head.
 
