@@ -203,9 +203,9 @@ class EMCLIP(nn.Module):
     def aggregate(self, feature: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """EM aggregation round the classes' texts.
 
-        The score map reads the texts through the centres, p(class | n) = sum_k z_nk softmax_class(cos(mu_k, t) / tau).
-        Supervised, it makes every centre mean a class; cosines of tokens and texts alone let the free centres take all
-        tokens and fall together (our choice). Without EM it is cos(token, t) / tau.
+        With anchors the score map is the class of the centres that a token belongs to, p(class | n) = z_n,class; the
+        free centres are further parts of the background. Supervised so, every class keeps a centre of its own, while
+        with p = softmax(cos(token, t) / tau) the free centres take all tokens (our choice). Without anchors it is that.
 
         Args:
             feature: (B, D, h, w).
@@ -224,11 +224,13 @@ class EMCLIP(nn.Module):
             compactness = 1 - nearness.mean(1)
             responsibilities = out.responsibilities.transpose(1, 2).unflatten(2, size)
             tokens = out.tokens
-            if self.texts is not None:
-                meanings = (out.centres @ unit(prompts.float()).t() / TEMPERATURE).softmax(-1)  # (B, K, A)
-                scores = (out.responsibilities @ meanings).clamp_min(1e-6).log()
-        elif self.texts is not None:
-            scores = unit(tokens.float()) @ unit(prompts.float()).t() / TEMPERATURE
+            if self.anchors:
+                owned = out.responsibilities[..., : self.num_classes]
+                free = out.responsibilities[..., self.num_classes :].sum(-1, keepdim=True)
+                shares = torch.cat([owned[..., :1] + free, owned[..., 1:]], dim=-1)
+                scores = shares.clamp_min(1e-6).log()
+        if self.texts is not None and scores is None:
+            scores = unit(feature.flatten(2).transpose(1, 2).float()) @ unit(prompts.float()).t() / TEMPERATURE
         if scores is not None:
             scores = scores.transpose(1, 2).unflatten(2, size)
         return tokens, responsibilities, scores, compactness

@@ -146,6 +146,23 @@ def test_without_anchors_there_are_as_many_centres():
     assert counts[0] == counts[1]
 
 
+@pytest.mark.parametrize(("em", "anchors"), [(True, True), (True, False), (False, True)])
+def test_the_score_map_is_the_class_of_a_tokens_centres_or_of_the_nearest_text(em, anchors):
+    network = build(stir=True, em=em, anchors=anchors)
+    with torch.no_grad():
+        prompts = network.texts().prompts
+        feature = network.encode(network.prepare(pictures()))[-1]
+        _, shares, scores, _ = network.aggregate(feature, prompts)
+    classes = scores.softmax(1)
+    if em and anchors:
+        same(classes[:, 1:], shares[:, 1 : len(SENTENCES)])
+        same(classes[:, 0], shares[:, 0] + shares[:, len(SENTENCES) :].sum(1))
+    else:
+        assert torch.equal(classes.argmax(1), torch.cosine_similarity(
+            feature[:, None], prompts[None, :, :, None, None], dim=2
+        ).argmax(1))  # fmt: skip
+
+
 def test_em_begins_as_if_it_were_not_there():
     """W_o starts at zero: the tokens are left as they are until it moves."""
     on, off = build(stir=False), build(em=False)
