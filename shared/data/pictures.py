@@ -1,4 +1,4 @@
-"""Loading transforms for pictures (PNG, JPG, TIFF, BMP): colour photographs and their label pictures."""
+"""Loading transforms for pictures (PNG, JPG, TIFF, BMP): photographs in colour or grey, and their label pictures."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ FIRST_GREY = threading.Lock()  # taken by the first grey picture of the process,
 
 
 class LoadPictured(MapTransform):
-    """Load a picture in colour.
+    """Load a picture in colour, or in grey.
 
     Args:
         keys: keys whose value is the path of a picture.
+        grey: one channel, for X-rays and the like.
         case_key: key of the case's identifier, for messages.
         allow_missing_keys: skip absent keys instead of raising.
 
     Returns (per key):
-        MetaTensor float32 (3, H, W), see `load_picture`.
+        MetaTensor float32 (3, H, W), in grey (1, H, W), see `load_picture`.
 
     Raises:
         InputError: one line with case, file and remedy, for a file that is absent, unreadable, cut off, of several
@@ -43,15 +44,18 @@ class LoadPictured(MapTransform):
 
     """
 
-    def __init__(self, keys: KeysCollection, case_key: str = "case_id", allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, grey: bool = False, case_key: str = "case_id", allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.grey = grey
         self.case_key = case_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with loaded pictures."""
         result = dict(data)
         for key in self.key_iterator(result):
-            result[key] = load_picture(data[key], f"case {data.get(self.case_key, 'without id')}")
+            result[key] = load_picture(data[key], f"case {data.get(self.case_key, 'without id')}", self.grey)
         return result
 
 
@@ -104,18 +108,19 @@ class LoadPictureLabeld(MapTransform):
         return result
 
 
-def load_picture(path: str | os.PathLike, where: str) -> MetaTensor:
+def load_picture(path: str | os.PathLike, where: str, grey: bool = False) -> MetaTensor:
     """Read a photograph as it looks on the screen (EXIF orientation applied, alpha dropped).
 
-    A grey picture is repeated to three channels; the first one of a process is named in the log.
+    Where colour is wanted, a grey picture is repeated to three channels; the first one of a process is named in the log.
 
     Args:
         path: the file; 8 or 16 bits.
         where: the case, begins the messages.
+        grey: return one channel, of a colour picture its luma.
 
     Returns:
-        MetaTensor float32 (3, H, W), rows from top to bottom, red, green, blue in [0, 1]; affine the identity; meta
-        ``filename_or_obj`` and ``spatial_shape`` (H, W).
+        MetaTensor float32 (3, H, W), rows from top to bottom, red, green, blue in [0, 1], or (1, H, W); affine the
+        identity; meta ``filename_or_obj`` and ``spatial_shape`` (H, W).
 
     Raises:
         InputError: absent, unreadable, cut off, several pages, or more than 16 bits.
@@ -123,13 +128,15 @@ def load_picture(path: str | os.PathLike, where: str) -> MetaTensor:
     """
     with _opened(path, where) as image:
         ImageOps.exif_transpose(image, in_place=True)
-        grey, deep = image.mode in GREY, image.mode in SIXTEEN_BITS
-        array = np.asarray(image if deep else image.convert("L" if grey else "RGB"))
+        colourless, deep = image.mode in GREY, image.mode in SIXTEEN_BITS
+        array = np.asarray(image if deep else image.convert("L" if colourless or grey else "RGB"))
     white = 65535 if deep else 255
     if deep and not 0 <= array.min() <= array.max() <= white:
         raise InputError(f"{where}: {path} holds the values {array.min()} to {array.max()}: {REMEDY}")
     picture = torch.from_numpy(np.atleast_3d(array).astype(np.float32)).movedim(-1, 0) / white
-    if grey and FIRST_GREY.acquire(blocking=False):
+    if grey:
+        return _with_meta(picture, path)
+    if colourless and FIRST_GREY.acquire(blocking=False):
         logging.getLogger(__name__).warning(
             f"{where}: a grey picture where colour is expected: repeated to three channels (said once)"
         )

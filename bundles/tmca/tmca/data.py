@@ -1,0 +1,76 @@
+"""The cases of a run, each with a sentence or without: on disk, the built-in phantoms, or one picture."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from shared.check import require
+from shared.data import cases
+from shared.data.cases import Items
+from shared.data.phantoms.chest import make_chest_phantoms
+from shared.errors import InputError
+
+TEXT = "text"  # key of the sentence in the data list
+
+
+def preflight(items: Sequence[Items], output_dir: str | os.PathLike, labels: Sequence[int] | None = None) -> None:
+    """Check what `shared.data.cases.preflight` does of pictures; how many have no sentence is logged once.
+
+    Raises:
+        InputError: every problem, one line each.
+    """
+    cases.preflight(items, ["image"], output_dir, labels, pictures=True)
+    sentences = [item[TEXT] for part in items for item in part]
+    if absent := sentences.count(""):
+        logging.getLogger(__name__).warning(
+            f'{absent} of {len(sentences)} cases have no sentence (key "{TEXT}"): they go by the image alone'
+        )
+
+
+def load_split(dataset_dir: str | os.PathLike, split: str, builtin_dir: str | os.PathLike) -> Items:
+    """Return the cases of a split with their sentences, see `shared.data.cases.load_split` and `with_sentences`."""
+    return with_sentences(cases.load_split(dataset_dir, split, builtin_dir, maker=make_chest_phantoms))
+
+
+def load_input(
+    dataset_dir: str | os.PathLike,
+    split: str,
+    builtin_dir: str | os.PathLike,
+    input: Any = None,
+    text: str | None = None,
+) -> Items:
+    """Return the one case of ``--input`` with the sentence of ``--text``, or the cases of a split.
+
+    Args:
+        dataset_dir, split, builtin_dir: of `load_split`.
+        input: path of a picture; None for the split.
+        text: its sentence; None for none.
+
+    Raises:
+        InputError: a text without an input; else see `load_split`.
+    """
+    if input is None and text is not None:
+        raise InputError("--text is the sentence of one picture: give its path with --input, or leave --text away")
+    items = cases.load_input(dataset_dir, split, builtin_dir, input, maker=make_chest_phantoms)
+    return with_sentences(items if text is None else [{**item, TEXT: text} for item in items])
+
+
+def with_sentences(items: Items) -> Items:
+    """Return the cases with ``text`` a string, empty where there is no sentence.
+
+    Raises:
+        InputError: a text that is no string; a line a case.
+    """
+    found = [(item.get("case_id"), item.get(TEXT)) for item in items]
+    require(
+        [
+            f"case {case_id}: {TEXT} is no string but a {type(text).__name__} ({text!r:.80}): give a sentence, or leave "
+            "the key out"
+            for case_id, text in found
+            if not (text is None or isinstance(text, str))
+        ]
+    )
+    return [{**item, TEXT: (text or "").strip()} for item, (_, text) in zip(items, found)]
