@@ -195,7 +195,7 @@ class DomainReport(CaseReport):
         self.source = source
         self.unit = unit
 
-    def write(  # type: ignore[override]  # more paths than the base class
+    def write(
         self, output_dir: str | os.PathLike, seed: int | None = None, seconds: float | None = None
     ) -> tuple[Path, ...]:
         """Write the files of `write_domains` and of `CaseReport.write`; return their paths."""

@@ -98,6 +98,7 @@ class PredictionIndex:
         prediction: str | os.PathLike,
         overlay: str | os.PathLike | None = None,
         missing: Sequence[str] | None = None,
+        text: str | None = None,
     ) -> Path:
         """Add a case, or replace it, and write the index.
 
@@ -107,9 +108,10 @@ class PredictionIndex:
             prediction: the label map written.
             overlay: the picture written, if any.
             missing: names of missing sequences; None to read them from `image`.
+            text: the sentence that guided it, empty for none; None where a bundle takes no sentences.
 
         Returns:
-            Path of ``predictions.json``: a list of ``{case_id, image, missing, prediction, overlay}``.
+            Path of ``predictions.json``: a list of ``{case_id, image, missing, prediction, overlay}``, and ``text``.
 
         """
         paths = [image] if isinstance(image, (str, os.PathLike)) else list(image)
@@ -121,6 +123,7 @@ class PredictionIndex:
             "missing": list(missing),
             "prediction": self._relative(prediction),
             "overlay": None if overlay is None else self._relative(overlay),
+            **({} if text is None else {"text": text}),
         }
         return write_atomic(
             self.output_dir / "predictions.json", json.dumps(list(self.entries.values()), indent=2) + "\n"
@@ -138,7 +141,8 @@ class PredictionHandler:
 
     Args:
         output_dir: folder of the run.
-        items: items with ``case_id`` and ``image``, as `shared.data.datalists` makes them.
+        items: items with ``case_id`` and ``image``, as `shared.data.datalists` makes them; their ``text``, if they
+            have one, goes into the index and under the overlays' titles.
         channels: names of the channels of ``image``.
         class_names: names of the label values 1, 2, ..., for the overlays.
         overlays: write the overlays.
@@ -158,6 +162,7 @@ class PredictionHandler:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.paths = {str(item["case_id"]): item["image"] for item in items}
+        self.texts = {str(item["case_id"]): item.get("text") for item in items}
         self.class_names = list(class_names)
         self.overlays = overlays
         self.channel = channel
@@ -184,7 +189,7 @@ class PredictionHandler:
             case_id = case_name(item, len(self.index.entries))
             prediction = save_prediction(output["pred"], self.output_dir, case_id)
             overlay = self._overlay(case_id, output["pred"], prediction) if self.overlays else None
-            self.index.add(case_id, self.paths[case_id], prediction, overlay)
+            self.index.add(case_id, self.paths[case_id], prediction, overlay, text=self.texts[case_id])
 
     def _overlay(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path:
         """Show the prediction on the input as it is on disk: the network's input may lie in another grid."""
@@ -196,7 +201,10 @@ class PredictionHandler:
             image = load_volume(paths if isinstance(paths, (str, os.PathLike)) else self._shown(paths), case)
             channel = self.channel if len(image) > 1 else 0
         target = prediction.with_name(f"{case_id}_overlay.png")
-        return save_overlay(target, image, pred, channel=channel, title=case_id, names=self.class_names)
+        caption = self.texts[case_id] or ""
+        return save_overlay(
+            target, image, pred, channel=channel, title=case_id, names=self.class_names, caption=caption
+        )
 
     def _shown(self, paths: Sequence[Any]) -> Any:
         """Return the path of the sequence to show."""

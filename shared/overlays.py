@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ APART_MM = 6.0  # least distance of the slices shown, so that they are not three
 TRUTH, PREDICTION, AGREEMENT = "#37e05a", "#ff5a1f", "#ffe14d"
 CLASS_COLOURS = ("#37e05a", "#ffb000", "#3fb8ff", "#ff5ad0", "#b48cff", "#f2f244")
 PAPER, INK = "black", "#e8e8e8"
+LETTERS, LINE = 14, 0.16  # of a caption: letters an inch, inches a line
 
 
 def save_overlay(
@@ -35,6 +37,7 @@ def save_overlay(
     title: str = "",
     names: Sequence[str] = ("lesion",),
     channel_wise: bool = False,
+    caption: str = "",
 ) -> Path:
     """Write a PNG of a case: three axial slices, plain above and with contours below (a picture: side by side).
 
@@ -54,6 +57,7 @@ def save_overlay(
         title: usually the case; Dice is added where there is a label.
         names: class names, of the values 1, 2, ... or of the channels (a channel more than names is the background).
         channel_wise: `pred` and `label` are masks, one channel a class.
+        caption: text under the title, e.g. the sentence that the image came with.
 
     Returns:
         The path written.
@@ -72,7 +76,7 @@ def save_overlay(
         if other is not None and other.shape[1:] != shown.shape[1:]:
             raise ValueError(f"a mask of shape {other.shape[1:]} for an image of shape {shown.shape[1:]}")
 
-    caption = title if truth is None else _caption(title, _scores(masks, truth, label, channel_wise), names)
+    heading = title if truth is None else _heading(title, _scores(masks, truth, label, channel_wise), names)
     spacing = np.ones(dims)
     if dims == 3:
         turned = [_radiological(part, affine) for part in (shown, masks, truth) if part is not None]
@@ -89,7 +93,7 @@ def save_overlay(
     view = _field_of_view(shown[..., indices], marked_voxels[..., indices], window[1])
     aspect = float(spacing[1] / spacing[0])
     nx, ny = shown[0, view[0], view[1], 0].shape
-    figure, axes = _canvas(len(indices), dims, min(max(aspect * ny / nx, 0.5), 2), caption)
+    figure, axes = _canvas(len(indices), dims, min(max(aspect * ny / nx, 0.5), 2), heading, caption)
     for column, index in enumerate(indices):
         part = shown[:, view[0], view[1], index]
         picture = np.clip((part - window[0]) / (window[1] - window[0]), 0, 1) * (part != 0)  # air is black
@@ -169,15 +173,18 @@ def _pick_slices(masks: np.ndarray, thickness: float) -> list[int]:
     return sorted(chosen)
 
 
-def _canvas(columns: int, dims: int, height: float, title: str) -> tuple[Figure, list[list[Axes]]]:
+def _canvas(columns: int, dims: int, height: float, title: str, caption: str) -> tuple[Figure, list[list[Axes]]]:
     """Return a black figure and two rows of axes: plain pictures and marked ones (`height`: of a picture, widths)."""
     rows, across = (2, columns) if dims == 3 else (1, 2)
     width, top, bottom = 3.4, 0.7, 0.45  # inches
+    lines = textwrap.wrap(caption, int(LETTERS * width * max(across, 2)))
+    top += LINE * len(lines)
     total = width * height * rows + top + bottom
     figure = Figure(figsize=(width * max(across, 2), total), dpi=110, facecolor=PAPER)
     grid = figure.subplots(rows, across, squeeze=False)
     figure.subplots_adjust(0.005, bottom / total, 0.995, 1 - top / total, wspace=0.02, hspace=0.02)
     figure.suptitle(title, y=1 - 0.12 / total, va="top", color=INK, fontsize=12)
+    figure.text(0.5, 1 - 0.42 / total, "\n".join(lines), va="top", ha="center", color=INK, fontsize=9)
     for axis in grid.ravel():
         axis.set_axis_off()
     return figure, ([list(grid[0]), list(grid[1])] if dims == 3 else [[grid[0, 0]], [grid[0, 1]]])
@@ -239,7 +246,7 @@ def _scores(masks: np.ndarray, truth: np.ndarray, label: Any, channel_wise: bool
     return ["-" if blank else f"{dice(mask, true):.2f}" for mask, true, blank in zip(masks, truth, unknown)]
 
 
-def _caption(title: str, scores: Sequence[str], names: Sequence[str]) -> str:
+def _heading(title: str, scores: Sequence[str], names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"{title}   Dice {scores[0]}".strip()
     return f"{title}   Dice " + ", ".join(f"{name} {score}" for name, score in zip(names, scores))

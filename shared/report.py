@@ -85,9 +85,13 @@ class CaseReport:
             for name, values in numbers.items()
         }
 
+    def tables(self) -> dict[str, Any]:
+        """Return what else ``metrics.json`` says at its beginning; for subclasses."""
+        return {}
+
     def write(
         self, output_dir: str | os.PathLike, seed: int | None = None, seconds: float | None = None
-    ) -> tuple[Path, Path]:
+    ) -> tuple[Path, ...]:
         """Write ``metrics.csv`` (a row a case) and ``metrics.json`` (summary, cases, versions, seed, wall seconds).
 
         What is NaN is an empty cell in the one and null in the other.
@@ -95,6 +99,7 @@ class CaseReport:
         folder = Path(output_dir)
         frame = self.frame()
         content = {
+            **self.tables(),
             "summary": self.summary(),
             "cases": [self.rows[case_id] for case_id in sorted(self.rows)],
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

@@ -111,7 +111,8 @@ class LoadPictureLabeld(MapTransform):
 def load_picture(path: str | os.PathLike, where: str, grey: bool = False) -> MetaTensor:
     """Read a photograph as it looks on the screen (EXIF orientation applied, alpha dropped).
 
-    Where colour is wanted, a grey picture is repeated to three channels; the first one of a process is named in the log.
+    Where colour is wanted, a grey picture is repeated to three channels; the first one of a process is named in the
+    log.
 
     Args:
         path: the file; 8 or 16 bits.

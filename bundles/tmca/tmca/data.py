@@ -67,8 +67,8 @@ def with_sentences(items: Items) -> Items:
     found = [(item.get("case_id"), item.get(TEXT)) for item in items]
     require(
         [
-            f"case {case_id}: {TEXT} is no string but a {type(text).__name__} ({text!r:.80}): give a sentence, or leave "
-            "the key out"
+            f"case {case_id}: {TEXT} is no string but a {type(text).__name__} ({text!r:.80}): give a sentence, or "
+            "leave the key out"
             for case_id, text in found
             if not (text is None or isinstance(text, str))
         ]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.inferers import SlidingWindowInferer
+from monai.inferers import Inferer, SlidingWindowInferer
+from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
 from .texts import as_sentences
@@ -29,12 +30,28 @@ class SentenceInferer(SlidingWindowInferer):
             What the network gives, (B, K, H, W).
         """
         sentences = as_sentences(text, len(inputs))
-        height, width = self.roi_size
+        height, width = ensure_tuple_rep(self.roi_size, 2)
         if inputs.shape[-2] <= height and inputs.shape[-1] <= width:
             return network(inputs, sentences)
         sentences = sentences * (len(inputs) // len(sentences))
-        parts = [
-            super(SentenceInferer, self).__call__(image, network, [sentence])
+        parts: list[Any] = [
+            super(SentenceInferer, self).__call__(image, network, [sentence])  # a comprehension knows no bare super()
             for image, sentence in zip(inputs.split(1), sentences)
         ]
         return torch.cat(parts)
+
+
+class VariantInferer(Inferer):
+    """Segment each image once with each of several sentences.
+
+    Args:
+        inferer: takes images, a network and one sentence an image.
+    """
+
+    def __init__(self, inferer: Inferer) -> None:
+        super().__init__()
+        self.inferer = inferer
+
+    def __call__(self, inputs: Tensor, network: Any, *texts: Sequence[str]) -> Tensor:
+        """Return (B, V, H, W) for V lists of B sentences."""
+        return torch.cat([self.inferer(inputs, network, text) for text in texts], dim=1)

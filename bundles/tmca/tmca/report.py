@@ -1,0 +1,196 @@
+"""The report: Dice, IoU and HD95 with the right, with no and with shuffled sentences, and by size of the target."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import pandas as pd
+from ignite.engine import Engine
+from monai.utils import convert_to_numpy
+
+from shared.files import write_atomic
+from shared.metrics import dice, surface_metrics
+from shared.overlays import save_overlay
+from shared.report import CaseReport, ReportHandler, case_name
+
+from .data import TEXT
+from .variants import KEYS
+
+ALL = "all"
+SIZES = {  # share of the image; QaTa's quarters begin at 5, 11 and 19 % (our choice)
+    "under 5 %": (0.0, 0.05),
+    "5 to 15 %": (0.05, 0.15),
+    "over 15 %": (0.15, math.inf),
+}
+CASE_TABLE = {"dice": ("Dice", ".2f"), "hd95_px": ("HD95 px", ".1f")}
+COLUMNS = {
+    "n": ("n", ".0f"),
+    "dice": ("Dice", ".3f"),
+    "micro_dice": ("micro Dice", ".3f"),
+    "iou": ("IoU", ".3f"),
+    "micro_iou": ("micro IoU", ".3f"),
+    "hd95_px": ("HD95 px", ".1f"),
+}
+NOTE = (
+    "Dice, IoU and HD95 are means over images (both masks empty: 1, 1 and 0; one empty: 0, 0 and the image's "
+    "diagonal), micro ones are over all pixels together. Sentences: the image's own, none, another image's."
+)
+
+
+def mask_metrics(pred: np.ndarray, label: np.ndarray, hd95: bool = True) -> dict[str, float]:
+    """Compare two masks (H, W).
+
+    Returns:
+        ``dice`` and ``iou`` in [0, 1] (both empty: 1); ``hd95_px`` as `shared.metrics.surface_metrics`, NaN if not
+        asked for, as it takes longest; ``pred_px`` and ``common_px``, areas of the prediction and of what both share.
+    """
+    pred, label = pred > 0, label > 0
+    common, united = int((pred & label).sum()), int((pred | label).sum())
+    return {
+        "dice": dice(pred, label),
+        "iou": common / united if united else 1.0,
+        "hd95_px": surface_metrics(pred, label, [1.0, 1.0])[0] if hd95 else math.nan,
+        "pred_px": int(pred.sum()),
+        "common_px": common,
+    }
+
+
+class SentenceReport(CaseReport):
+    """A `CaseReport` whose classes are variants of the sentence; its table has a line a variant and size of target.
+
+    Args:
+        variants: of `choose_variants`.
+    """
+
+    def __init__(self, variants: Sequence[str]) -> None:
+        super().__init__(variants, CASE_TABLE)
+
+    def sentence_table(self) -> pd.DataFrame:
+        """Return the means: columns ``sentence``, ``target`` ("all" or of `SIZES`) and those of `COLUMNS`.
+
+        A size without a case is left out.
+        """
+        frame = self.frame()
+        groups = {ALL: frame}
+        for name, (low, high) in SIZES.items():
+            part = frame[frame["share"].between(low, high, inclusive="left")]
+            groups |= {name: part} if len(part) else {}
+        return pd.DataFrame([self._line(v, name, part) for v in self.class_names for name, part in groups.items()])
+
+    def _line(self, variant: str, group: str, cases: pd.DataFrame) -> dict[str, Any]:
+        values = {metric: cases[self.column(metric, variant)] for metric in ("dice", "iou", "hd95_px")}
+        common = cases[self.column("common_px", variant)].sum()
+        both = cases[self.column("pred_px", variant)].sum() + cases["label_px"].sum()
+        return {
+            "sentence": variant,
+            "target": group,
+            "n": len(cases),
+            **{metric: column.mean() for metric, column in values.items()},
+            "micro_dice": 2 * common / both if both else 1.0,
+            "micro_iou": common / (both - common) if both else 1.0,
+        }
+
+    def tables(self) -> dict[str, Any]:
+        """Return the table, so that ``metrics.json`` has it too."""
+        return {"sentences": self.sentence_table().to_dict("records")}
+
+    def write(
+        self, output_dir: str | os.PathLike, seed: int | None = None, seconds: float | None = None
+    ) -> tuple[Path, ...]:
+        """Write ``sentences.csv`` and ``sentences.md`` beside the files of `CaseReport.write`; return all paths."""
+        folder = Path(output_dir)
+        parts = [_markdown(lines) for lines in self._tables()]
+        own = (
+            write_atomic(folder / "sentences.csv", self.sentence_table().to_csv(index=False)),
+            write_atomic(folder / "sentences.md", "\n\n".join([*parts, NOTE]) + "\n"),
+        )
+        return (*own, *super().write(output_dir, seed, seconds))
+
+    def text(self, title: str = "validation") -> str:
+        """Return the cases, the variants and Dice by size for the terminal."""
+        return "\n".join([super().text(title), *(_aligned(lines) for lines in self._tables())])
+
+    def _tables(self) -> list[list[list[str]]]:
+        """Return cells of two tables: a line a variant; Dice, a line a size of the target."""
+        table = self.sentence_table()
+        whole = [["sentence", *(heading for heading, _ in COLUMNS.values())]]
+        for _, line in table[table["target"] == ALL].iterrows():
+            cells = ("-" if math.isnan(line[name]) else format(line[name], form) for name, (_, form) in COLUMNS.items())
+            whole.append([line["sentence"], *cells])
+        sizes = [["Dice by area of the target", "n", *self.class_names]]
+        for group, part in table[table["target"] != ALL].groupby("target", sort=False):
+            sizes.append([f"{group} of the image", str(part["n"].iloc[0]), *(f"{value:.3f}" for value in part["dice"])])
+        return [whole, sizes]
+
+
+class SentenceReportHandler(ReportHandler):
+    """A `ReportHandler` that reports by variant of the sentence.
+
+    ``pred`` (V, H, W) of the engine's output holds a mask a variant, ``label`` is (1, H, W). It writes
+    ``sentences.csv`` and ``sentences.md`` beside ``metrics.csv`` and ``metrics.json``; overlays are of the first
+    variant, with the sentence.
+
+    Args:
+        output_dir: folder of all these.
+        variants: of `choose_variants`.
+        target: name of what is segmented.
+        all_hd95: HD95 of every variant, not of the first alone.
+        options: other arguments of `ReportHandler`.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        variants: Sequence[str],
+        target: str = "target",
+        all_hd95: bool = False,
+        **options: Any,
+    ) -> None:
+        self.variants = list(variants)
+        self.all_hd95 = all_hd95
+        super().__init__(output_dir, [target], **options)
+
+    def _start(self) -> None:
+        super()._start()
+        self.report = SentenceReport(self.variants)
+
+    def _collect(self, engine: Engine) -> None:
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output):
+            case_id = case_name(item, len(self.report.rows))
+            masks, label = convert_to_numpy(output["pred"]), convert_to_numpy(output["label"])[0]
+            found = {
+                variant: mask_metrics(mask, label, hd95=self.all_hd95 or variant == self.variants[0])
+                for variant, mask in zip(self.variants, masks)
+            }
+            texts = {key: item[key] for variant, key in KEYS.items() if variant in self.variants and variant != "null"}
+            area = int((label > 0).sum())
+            self.report.add(case_id, found, **texts, label_px=area, share=area / label.size)
+            if idist.get_rank() == 0 and len(self.pictures) < self.overlays:
+                path = self.output_dir / "overlays" / f"{case_id}.png"
+                sentence = item[TEXT] if self.variants[0] == "right" else ""
+                self.pictures.append(
+                    save_overlay(
+                        path, output["image"], masks[0], label, title=case_id, names=self.class_names, caption=sentence
+                    )
+                )
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    first = max(len(line[0]) for line in lines) + 2
+    rest = [max(map(len, column)) for column in zip(*(line[1:] for line in lines))]
+    return "\n".join(
+        f"{'  ' * (i > 0) + line[0]:<{first}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(line[1:], rest))
+        for i, line in enumerate(lines)
+    )
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [lines[0], rule, *lines[1:]])
