@@ -1,4 +1,4 @@
-"""Make ``models/model.pt``: train on phantoms alone, fine-tune on phantoms and real patients, average both weights.
+"""Make ``models/model.pt``: train on phantoms alone, tune on phantoms and real patients, average both weights.
 
     python bundles/brainsegdmlf/brainsegdmlf/make_weights.py --real_dir <folder of the MS data set> --work_dir <folder>
 
@@ -30,6 +30,8 @@ from shared.data.phantoms.brain import make_brain_phantoms  # noqa: E402
 
 TRAIN = str(BUNDLE / "configs" / "train.json")
 EVALUATE = str(BUNDLE / "configs" / "evaluate.json")
+STAGES = ((1, 48, 110, 0.004), (11, 128, 56, 0.003))  # of training on phantoms: seed, cases, epochs, learning rate
+UNSEEN = 6  # phantoms of each stage that are held back
 TUNING_EPOCHS, TUNING_RATE = 20, 0.0015
 REPEAT, BESIDE = 8, 24  # how often a real case occurs in an epoch of tuning, how many phantoms beside them
 
@@ -43,25 +45,35 @@ def mixed_datalist(
     (folder / "dataset.json").write_text(json.dumps({"training": again + phantoms, "validation": unseen}, indent=1))
 
 
-def main(real_dir: str, work_dir: str, epochs: int = 110, cases: int = 48, seed: int = 1) -> None:
+def main(real_dir: str, work_dir: str) -> None:
     """Run all steps and put the result into ``models/model.pt``."""
     work = Path(work_dir).absolute()
-    made = make_brain_phantoms(work / "phantoms", cases, num_validation=6, num_testing=2, seed=seed, hard=True)
-    first = train(work / "phantoms_only", dataset_dir=str(made.parent), epochs=epochs, val_interval=max(1, epochs // 5))
+    first: Path | None = None
+    for number, (seed, cases, epochs, rate) in enumerate(STAGES, 1):
+        made = make_brain_phantoms(
+            work / f"phantoms_{number}", cases, num_validation=UNSEEN, num_testing=2, seed=seed, hard=True
+        )
+        options = {"epochs": epochs, "val_interval": max(1, epochs // 5), "learning_rate": rate}
+        start = str(first / "model.pt") if first else None
+        first = train(work / f"phantoms_only_{number}", dataset_dir=str(made.parent), weights=start, **options)
+    assert first is not None
+    usual = make_brain_phantoms(work / "usual")  # those of the README's first command, of other seeds
     real = real_set(work, real_dir)
-    report(work, "phantoms only, on unseen phantoms", made.parent, first)
+    report(work, "phantoms only, on unseen phantoms", usual.parent, first)
+    report(work, "phantoms only, on unseen hard phantoms", made.parent, first)
     report(work, "phantoms only, on real patients", real, first)
 
     patients, phantoms = expand_datalist(real / "dataset.json", "validation"), expand_datalist(made, "training")
     mixed_datalist(work / "mixed", patients, phantoms[:BESIDE], expand_datalist(made, "validation"), REPEAT)
     options = {"epochs": TUNING_EPOCHS, "val_interval": TUNING_EPOCHS, "learning_rate": TUNING_RATE}
     tuned = train(work / "tuned", dataset_dir=str(work / "mixed"), weights=str(first / "model.pt"), **options)
-    report(work, "tuned, on unseen phantoms", made.parent, tuned)
+    report(work, "tuned, on unseen hard phantoms", made.parent, tuned)
     report(work, "tuned, on the real patients it was tuned on", real, tuned)
     mean = work / "mean"
     mean.mkdir(exist_ok=True)
     average(first / "model.pt", tuned / "model.pt", mean / "model.pt")
-    report(work, "mean, on unseen phantoms", made.parent, mean)
+    report(work, "mean, on unseen phantoms", usual.parent, mean)
+    report(work, "mean, on unseen hard phantoms", made.parent, mean)
     report(work, "mean, on the real patients it was tuned on", real, mean)
     shutil.copyfile(mean / "model.pt", BUNDLE / "models" / "model.pt")
 
