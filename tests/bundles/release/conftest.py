@@ -1,0 +1,32 @@
+"""A release: a zip a bundle, unpacked where no repository is near, and used there; once a session."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from functools import cache
+from typing import Any
+
+import pytest
+
+from shared.packaging import package
+from tests.bundles.release.helpers import NAMES, SHORT, SMALL, TRAIN, VERBS, Release, python
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory) -> Release:
+    folder = tmp_path_factory.mktemp("release")
+    package(NAMES, out=folder, repo="owner/name")
+
+    @cache
+    def use(name: str) -> dict[str, Any]:
+        zipfile.ZipFile(done.zips[name]).extractall(folder / "unpacked")
+        here = folder / "here" / name
+        bundle = folder / "unpacked" / name
+        short = {**TRAIN, **SHORT[name]}
+        ran = python(VERBS, name, str(bundle), str(done.data(name)), SMALL[name], short, cwd=here)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return {"here": here, "bundle": bundle, "text": ran.stdout, **json.loads((here / "found.json").read_text())}
+
+    done = Release(folder, use)
+    return done
