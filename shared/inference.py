@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
 from PIL import Image
 
 from shared.data.datalists import is_missing
 from shared.data.pictures import load_picture
+from shared.data.spacing import spacing_is_known
 from shared.data.transforms import load_volume
 from shared.files import write_atomic
+from shared.measures import Measures, Spacing
 from shared.overlays import save_overlay
 from shared.report import case_name
+
+Measure = Callable[[np.ndarray, Spacing], Measures]
 
 MAX_LINES = 20  # of the summary in the terminal
 
@@ -99,6 +105,7 @@ class PredictionIndex:
         overlay: str | os.PathLike | None = None,
         missing: Sequence[str] | None = None,
         text: str | None = None,
+        measures: Mapping[str, Any] | None = None,
     ) -> Path:
         """Add a case, or replace it, and write the index.
 
@@ -109,9 +116,11 @@ class PredictionIndex:
             overlay: the picture written, if any.
             missing: names of missing sequences; None to read them from `image`.
             text: the sentence that guided it, empty for none; None where a bundle takes no sentences.
+            measures: what the mask means in numbers, flat; None where nothing was measured.
 
         Returns:
-            Path of ``predictions.json``: a list of ``{case_id, image, missing, prediction, overlay}``, and ``text``.
+            Path of ``predictions.json``: a list of ``{case_id, image, missing, prediction, overlay}``, and ``text`` and
+            ``measures``. Measures stand in ``predictions.csv`` too, a line a case.
 
         """
         paths = [image] if isinstance(image, (str, os.PathLike)) else list(image)
@@ -124,7 +133,15 @@ class PredictionIndex:
             "prediction": self._relative(prediction),
             "overlay": None if overlay is None else self._relative(overlay),
             **({} if text is None else {"text": text}),
+            **({} if measures is None else {"measures": dict(measures)}),
         }
+        return self.write()
+
+    def write(self) -> Path:
+        """Write both files; return the path of ``predictions.json``."""
+        rows = [{"case_id": e["case_id"], **e["measures"]} for e in self.entries.values() if "measures" in e]
+        if rows:
+            write_atomic(self.output_dir / "predictions.csv", pd.DataFrame(rows).to_csv(index=False))
         return write_atomic(
             self.output_dir / "predictions.json", json.dumps(list(self.entries.values()), indent=2) + "\n"
         )
@@ -148,6 +165,10 @@ class PredictionHandler:
         overlays: write the overlays.
         channel: image channel in the overlays; of a case without it, the first sequence it has. Photographs are shown
             in colour.
+        grey: photographs are of one channel, as X-rays are, and shown so.
+        measure: function of `shared.measures` for a case's label map; None measures nothing.
+        measure_patients: function of `shared.measures` for all cases of a patient, where items have ``patient`` and
+            ``phase``; what it finds joins the measures of each of these cases.
 
     """
 
@@ -159,13 +180,19 @@ class PredictionHandler:
         class_names: Sequence[str],
         overlays: bool = True,
         channel: int = 0,
+        grey: bool = False,
+        measure: Measure | None = None,
+        measure_patients: Callable[[Sequence[Mapping[str, Any]]], dict[str, Measures]] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.paths = {str(item["case_id"]): item["image"] for item in items}
-        self.texts = {str(item["case_id"]): item.get("text") for item in items}
+        self.items = {str(item["case_id"]): item for item in items}
         self.class_names = list(class_names)
         self.overlays = overlays
         self.channel = channel
+        self.grey = grey
+        self.measure = measure
+        self.measure_patients = measure_patients
+        self.unknown_spacing = 0  # cases measured in voxels
         self.index = PredictionIndex(output_dir, channels)
 
     def attach(self, engine: Engine) -> None:
@@ -181,7 +208,13 @@ class PredictionHandler:
             print(f"  {self.output_dir / entry['prediction']}{missing}")
         if len(entries) > MAX_LINES:
             print(f"  ... and {len(entries) - MAX_LINES} more")
-        print(f"index  {self.output_dir / 'predictions.json'}", flush=True)
+        if self.unknown_spacing:
+            print(
+                f"{self.unknown_spacing} of them measured in voxels: their files do not say how large one is "
+                '("spacing": "mm" of a case in the data list does)'
+            )
+        tables = " and .csv" if self.measure else ""
+        print(f"index  {self.output_dir / 'predictions.json'}{tables}", flush=True)
 
     def _write(self, engine: Engine) -> None:
         state: Any = engine.state
@@ -189,19 +222,47 @@ class PredictionHandler:
             case_id = case_name(item, len(self.index.entries))
             prediction = save_prediction(output["pred"], self.output_dir, case_id)
             overlay = self._overlay(case_id, output["pred"], prediction) if self.overlays else None
-            self.index.add(case_id, self.paths[case_id], prediction, overlay, text=self.texts[case_id])
+            measures = None if self.measure is None else self._measures(case_id, output["pred"])
+            asked = self.items[case_id]
+            self.index.add(case_id, asked["image"], prediction, overlay, text=asked.get("text"), measures=measures)
+        if self.measure_patients is not None:
+            self._add_patients(self.measure_patients)
+
+    def _measures(self, case_id: str, pred: MetaTensor) -> Measures:
+        """What the label map means, in mL where the size of a voxel is known."""
+        assert self.measure is not None
+        spacing = None
+        if not _is_picture(pred):
+            if spacing_is_known(self.items[case_id]):
+                spacing = affine_to_spacing(pred.affine).tolist()
+            else:
+                self.unknown_spacing += 1
+        return self.measure(torch.as_tensor(pred).cpu().numpy(), spacing)
+
+    def _add_patients(self, measure: Callable[[Sequence[Mapping[str, Any]]], dict[str, Measures]]) -> None:
+        """Bring the measures of patients up to date."""
+        entries = self.index.entries
+        whose = {case_id: self.items[case_id] for case_id in entries}
+        keys = ("patient", "phase")
+        cases = [{**entry["measures"], **{key: whose[case_id].get(key) for key in keys}}
+                 for case_id, entry in entries.items()]  # fmt: skip
+        for patient, found in measure(cases).items():
+            for case_id, entry in entries.items():
+                if str(whose[case_id].get("patient")) == patient:
+                    entry["measures"].update(found)
+        self.index.write()
 
     def _overlay(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path:
         """Show the prediction on the input as it is on disk: the network's input may lie in another grid."""
-        paths, case = self.paths[case_id], f"case {case_id}"
+        paths, case = self.items[case_id]["image"], f"case {case_id}"
         channel: int | None
         if _is_picture(pred):
-            image, channel = load_picture(paths, case), None
+            image, channel = load_picture(paths, case, self.grey), 0 if self.grey else None
         else:
             image = load_volume(paths if isinstance(paths, (str, os.PathLike)) else self._shown(paths), case)
             channel = self.channel if len(image) > 1 else 0
         target = prediction.with_name(f"{case_id}_overlay.png")
-        caption = self.texts[case_id] or ""
+        caption = self.items[case_id].get("text") or ""
         return save_overlay(
             target, image, pred, channel=channel, title=case_id, names=self.class_names, caption=caption
         )

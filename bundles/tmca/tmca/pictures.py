@@ -79,7 +79,7 @@ def _mean_of_levels(maps: list[Tensor], strides: Sequence[int], height: int, wid
 
 
 def content_words(sentences: Sequence[str], keep: Sequence[str] | None = None) -> set[str]:
-    """Return the words that tell sentences apart: of four letters or more, and not in all of them.
+    """Return the words that tell sentences apart: of four letters or more, and not in all of them if some are not.
 
     Args:
         sentences: of a data set.
@@ -89,7 +89,8 @@ def content_words(sentences: Sequence[str], keep: Sequence[str] | None = None) -
         return {word.lower() for word in keep}
     texts = [set(re.findall(r"\w+", sentence.lower())) for sentence in sentences if sentence]
     counts = Counter(word for text in texts for word in text)
-    return {word for word, n in counts.items() if len(word) >= LETTERS and (n < len(texts) or len(texts) == 1)}
+    long = {word: n for word, n in counts.items() if len(word) >= LETTERS}
+    return {word for word, n in long.items() if n < len(texts)} or set(long)
 
 
 def word_tokens(encoder: TextEncoder, sentence: str) -> list[tuple[str, range]]:

