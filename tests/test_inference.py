@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor
@@ -15,6 +17,7 @@ from shared.data.datalists import expand_datalist
 from shared.data.pictures import LoadPictured
 from shared.data.transforms import LoadSequencesd
 from shared.inference import PredictionHandler, PredictionIndex, save_prediction
+from shared.measures import ejection_fractions, heart
 
 OBLIQUE = np.array([[-0.8, 0.3, 0.1, 40], [0.2, 0.9, -0.6, -30], [0.1, 0.3, 2.9, 12], [0, 0, 0, 1]])
 
@@ -157,3 +160,32 @@ def test_handler_writes_pictures_in_the_size_of_the_input(tmp_path, overlays):
     if overlays:
         picture = np.asarray(Image.open(output / "eye" / "eye_overlay.png").convert("RGB")).astype(int)
         assert (np.abs(picture - [255, 0, 0]).sum(-1) < 30).any(), "the photograph is in colour"
+
+
+def heart_of(tmp_path, phase, slices, **keys):
+    """A case of one patient: a file whose left ventricle fills so many slices, and its item."""
+    label = np.zeros((4, 5, 10), np.float32)
+    label[1:3, 1:3, :slices] = 1
+    path = tmp_path / f"{phase}.nii.gz"
+    nib.save(nib.Nifti1Image(label, np.diag([2.0, 2.5, 10.0, 1.0])), path)
+    return {"case_id": phase, "image": str(path), "patient": "p1", "phase": phase} | keys, label
+
+
+@pytest.mark.parametrize(("spacing", "key", "volume"), [("mm", "lv_volume_ml", 2.0), (None, "lv_volume_voxels", 40)])
+def test_measures_stand_beside_the_mask(tmp_path, capsys, spacing, key, volume):
+    """A voxel has 50 mm3. Of a patient with both ends of the cycle the ejection fraction is in both entries."""
+    cases = [heart_of(tmp_path, "ED", 10, spacing=spacing), heart_of(tmp_path, "ES", 4, spacing=spacing)]
+    items = [item for item, _ in cases]
+    handler = PredictionHandler(
+        tmp_path / "out", items, ["cine"], ["lv"], False, measure=heart, measure_patients=ejection_fractions
+    )
+    for item, label in cases:
+        pred = MetaTensor(torch.from_numpy(label)[None], torch.diag(torch.tensor([2.0, 2.5, 10.0, 1.0])))
+        handler._write(SimpleNamespace(state=SimpleNamespace(batch=[item], output=[{"pred": pred}])))
+    handler.summary()
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [entry["measures"][key] for entry in entries] == [volume, 0.4 * volume]
+    assert [entry["measures"]["lv_ejection_fraction"] for entry in entries] == [60.0, 60.0]
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert list(table["case_id"]) == ["ED", "ES"] and list(table[key]) == [volume, 0.4 * volume]
+    assert ("2 of them measured in voxels" in capsys.readouterr().out) == (spacing is None)
