@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fire
 
-from shared.errors import install_one_line_errors
+from shared.errors import InputError, install_one_line_errors
 
 # Each command imports what it needs when it is called: packing takes no torch.
 
@@ -22,6 +22,34 @@ def package(*names: str, out: str | None = None, repo: str | None = None) -> Non
     run([str(name) for name in names], out=out, repo=repo)
 
 
+def datalist(
+    layout: str | None = None,
+    folder: str | None = None,
+    out: str | None = None,
+    seed: int = 0,
+    val_share: float = 0.15,
+    test_share: float = 0.2,
+) -> None:
+    """Write the dataset.json of a public data set in FOLDER; without arguments, list the layouts.
+
+    Args:
+        layout: the data set's name.
+        folder: where it was unpacked.
+        out: the new dataset.json or its folder, default <layout>/dataset.json in the current folder.
+        seed: of the splits, where the publisher has none.
+        val_share: share of the patients that validates.
+        test_share: share of the patients that tests.
+    """
+    from shared.datalist import list_layouts, make_datalist
+
+    if layout is None:
+        print(list_layouts())
+    elif folder is None:
+        raise InputError(f"where is it? python -m shared datalist {layout} FOLDER")
+    else:
+        make_datalist(str(layout), str(folder), out and str(out), seed, val_share, test_share)
+
+
 if __name__ == "__main__":
     install_one_line_errors()
-    fire.Fire({"package": package}, name="python -m shared")
+    fire.Fire({"datalist": datalist, "package": package}, name="python -m shared")

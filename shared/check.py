@@ -18,26 +18,11 @@ from shared.data.dicom import has_dicom
 from shared.data.pictures import check_same_size, load_picture_label, picture_size
 from shared.data.transforms import FORMATS, VOLUME_SHAPES, check_channels, check_same_grid
 from shared.errors import InputError
+from shared.errors import require as require  # the checks' usual last word, wherever it lives
 
-MAX_LINES = 20
 NO_CASE = "the data list holds no case: check --dataset_dir and the split"
 NO_LABEL = "has no label: add one to the data list, or use the inference config"
 Grid = tuple[tuple[int, ...], np.ndarray]
-
-
-def require(problems: Sequence[str]) -> None:
-    """Raise what was found.
-
-    Args:
-        problems: lines as the other functions of this module return them.
-
-    Raises:
-        InputError: there is a problem; its message is the line, or of several the first 20 lines and a count.
-
-    """
-    if problems:
-        rest = len(problems) - MAX_LINES
-        raise InputError("\n".join([*problems[:MAX_LINES], *([f"... and {rest} more"] if rest > 0 else [])]))
 
 
 def unknown_keys(config_keys: Iterable[str], known_keys: Iterable[str]) -> list[str]:

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from types import TracebackType
+
+MAX_LINES = 20
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one line that names the thing and the remedy."""
+
+
+def require(problems: Sequence[str]) -> None:
+    """Raise what was found.
+
+    Args:
+        problems: a line each, as the functions of `shared.check` return them.
+
+    Raises:
+        InputError: there is a problem; its message is the line, or of several the first 20 lines and a count.
+
+    """
+    if problems:
+        rest = len(problems) - MAX_LINES
+        raise InputError("\n".join([*problems[:MAX_LINES], *([f"... and {rest} more"] if rest > 0 else [])]))
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
