@@ -146,6 +146,16 @@ def test_a_picture_stands_as_on_the_screen(tmp_path, channels, channel):
     assert (columns.mean() / middle, height) == pytest.approx((72 / 120, 12 / 60), abs=0.04)
 
 
+def test_a_long_caption_stands_in_lines_above_the_picture(tmp_path):
+    image, heights = np.full((1, 30, 30), 0.5, np.float32), []
+    for caption in ("", "the lower left lung", "the lower left lung and " * 10):
+        found = pixels(save_overlay(tmp_path / "a.png", image, np.zeros((1, 30, 30)), caption=caption))
+        heights.append(len(found))
+        above = found[: 70 + heights[-1] - heights[0]]
+        assert (above.min(-1) > 150).any() == bool(caption)
+    assert heights[0] < heights[1] < heights[2]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 5, 1), (5, 5, 2)])
 def test_few_slices_and_flat_images(tmp_path, shape):
     flat = np.zeros((1, *shape), np.float32)

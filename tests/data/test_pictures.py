@@ -128,6 +128,18 @@ def test_grey_is_repeated_and_that_is_said_once(tmp_path, caplog, monkeypatch):
     assert caplog.messages == [line]
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_one_channel_where_grey_is_wanted(tmp_path, caplog, mode):
+    """Of a picture in colour its luma; nothing is said."""
+    grey = colours()[..., 0]
+    Image.fromarray(grey).convert(mode).save(tmp_path / "a.png")
+    with caplog.at_level(logging.WARNING):
+        picture = LoadPictured("image", grey=True)({"image": str(tmp_path / "a.png")})["image"]
+    assert np.array_equal(shown(picture)[..., 0], grey) and len(picture) == 1 and caplog.messages == []
+    luma = load_picture(save(tmp_path / "c.png", colours()), "x", grey=True)
+    assert np.array_equal(shown(luma)[..., 0], np.asarray(Image.fromarray(colours()).convert("L")))
+
+
 def pages(path: Path) -> str:
     Image.fromarray(colours()).save(path, save_all=True, append_images=[Image.fromarray(colours(1))])
     return str(path)

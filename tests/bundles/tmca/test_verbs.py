@@ -68,6 +68,9 @@ def test_own_weights_have_trainings_size(weights_dir):
     assert workflow("infer", "inference", ckpt_dir=str(weights_dir)).parser.get_parsed_content("image_size") == 128
     own = workflow("train", ["train", "evaluate"], ckpt_dir=str(weights_dir)).parser.get_parsed_content("image_size")
     assert own == CONFIG["image_size"]
+    for names in (["train", "evaluate", "qata"], ["inference", "qata"]):
+        parser = workflow("train", names, ckpt_dir=str(weights_dir)).parser
+        assert parser.get_parsed_content("image_size") == 224
 
 
 @pytest.mark.parametrize("config", ["inference.json", "train.json"])
