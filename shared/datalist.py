@@ -61,8 +61,8 @@ def make_datalist(
     source = Path(folder).expanduser().absolute()
     target = _target(wanted, out)
     for name, share in (("val_share", val_share), ("test_share", test_share)):
-        if not 0 <= share < 1:
-            raise InputError(f"--{name} is {share}: give a share of the patients, at least 0 and below 1")
+        if not isinstance(share, (int, float)) or not 0 <= share < 1:
+            raise InputError(f"--{name} is {share!r}: give a share of the patients, at least 0 and below 1")
     cases = find_cases(wanted, source)
     splits = draw_splits(cases, seed, val_share, test_share)
     items = _write_files(wanted, cases, target.parent, progress)

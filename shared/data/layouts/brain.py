@@ -32,7 +32,7 @@ def brats_2023(files: Files) -> Iterator[Case]:
     2024's value 4, the resection cavity, becomes background. Paediatric cases have other values and are not taken.
     """
     values = {1: 1, 2: 2, 3: 3, 4: 0}
-    for found in files.find(r"(?P<case>BraTS-(GLI|MEN|MET|SSA|GoAT)-(?P<patient>\w+)(-\w+)?)-t2f\.nii(\.gz)?"):
+    for found in files.find(r"(?P<case>BraTS-(?P<patient>(GLI|MEN|MET|SSA|GoAT)-\w+)(-\w+)?)-t2f\.nii(\.gz)?"):
         case = found["case"]
         names = [f"{case}-{sequence}" for sequence in ("t2f", "t1n", "t1c", "t2w")]
         image = [files.need(files.volume(found, name), case, f"{name}.nii.gz") for name in names]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 VOLUMES = (".nii.gz", ".nii")
-HIDDEN = (".", "__MACOSX")
+HIDDEN = (".", "~$", "__MACOSX")
 
 
 @dataclass(frozen=True)

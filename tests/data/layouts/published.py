@@ -77,7 +77,10 @@ def msd_brain(root: Path) -> Expected:
     for place in [f"imagesTr/{case}" for case in cases] + ["imagesTs/BRATS_485", "imagesTr/._BRATS_001"]:
         volume(root / "Task01_BrainTumour" / f"{place}.nii.gz", np.full((10, 6, 3, 4), 7, np.int16))
     for case in cases:
-        volume(root / "Task01_BrainTumour" / "labelsTr" / f"{case}.nii.gz", blocks(1, 2, 3))
+        slope = 0.9999999 if case == "BRATS_002" else 1
+        volume(
+            root / "Task01_BrainTumour" / "labelsTr" / f"{case}.nii.gz", (slope * blocks(1, 2, 3)).astype(np.float32)
+        )
     (root / "Task01_BrainTumour" / "dataset.json").write_text("{}")
     return {case: blocks(2, 1, 4) for case in cases}
 

@@ -108,6 +108,7 @@ def test_all_problems_at_once(tmp_path):
         ("acdc", "hearts", {"out": "busi"}, ["a list of busi", "another --out"]),
         ("acdc", "hearts", {"out": "list/mine.json"}, ["a file of the name dataset.json"]),
         ("acdc", "hearts", {"val_share": 1.5}, ["--val_share is 1.5"]),
+        ("acdc", "hearts", {"test_share": "half"}, ["--test_share is 'half'"]),
     ],
 )
 def test_wrong_arguments(layout, folder, options, parts, tmp_path, monkeypatch):

@@ -136,7 +136,7 @@ def places(content: dict[str, Any]) -> dict[str, set[str]]:
 @pytest.mark.parametrize(
     "name, patient",
     [
-        ("brats2023", lambda case: case.split("-")[2]),
+        ("brats2023", lambda case: case.rpartition("-")[0]),
         ("rim_one_r3", lambda case: case[:3]),
         ("ms_cmrseg", lambda case: case.split("_")[0]),
         ("acdc", lambda case: case.split("_")[0]),
