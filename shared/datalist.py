@@ -194,7 +194,13 @@ def _item(case: Case, home: Path) -> dict[str, Any]:
             return [place(each) for each in path]
         return None if path is None else str(path.relative_to(home) if path.is_relative_to(home) else path)
 
-    more = {"domain": case.domain, "text": case.text, "labelled": list(case.labelled) if case.labelled else None}
+    more = {
+        "patient": case.patient if case.patient != case.case_id else None,
+        "phase": case.phase,
+        "domain": case.domain,
+        "text": case.text,
+        "labelled": list(case.labelled) if case.labelled else None,
+    }
     item = {"case_id": case.case_id, "image": place(case.image), "label": place(case.label), **more}
     return {key: value for key, value in item.items() if value is not None}
 

@@ -45,7 +45,8 @@ def mnms(files: Files) -> Iterator[Case]:
             frame = int(row[phase.lower()])
             image = Made(".nii.gz", partial(take_frame, cine, frame))
             label = Made(".nii.gz", partial(remap, masks, SAME, frame))
-            yield Case(f"{code}_{phase}", code, image, label, split, f"vendor_{row['vendor']}")
+            domain = f"vendor_{row['vendor']}"
+            yield Case(f"{code}_{phase}", code, image, label, split, domain, phase=phase)
 
 
 def _mnms_table(files: Files) -> dict[str, dict[str, str]]:
@@ -71,10 +72,11 @@ def acdc(files: Files) -> Iterator[Case]:
         mask = files.volume(found, f"{patient}_frame{frame}_gt")
         info = files.beside(found, "Info.cfg")
         phases = dict(re.findall(r"^(E[DS]):\s*(\d+)", info.read_text(), re.MULTILINE)) if info else {}
-        phase = next((name for name, number in phases.items() if int(number) == int(frame)), f"frame{frame}")
+        phase = next((name for name, number in phases.items() if int(number) == int(frame)), None)
         label = Made(".nii.gz", partial(remap, mask, REVERSED, None)) if mask else None
         split = part(found, testing="test")
-        yield Case(f"{patient}_{phase}", patient, files.path(found), label, split, "acdc")
+        case = f"{patient}_{phase or 'frame' + frame}"
+        yield Case(case, patient, files.path(found), label, split, "acdc", phase=phase)
 
 
 def ms_cmrseg(files: Files) -> Iterator[Case]:

@@ -39,6 +39,7 @@ class Case:
         domain: camera, scanner or hospital.
         text: the sentence.
         labelled: the structures that somebody outlined; None: all.
+        phase: "ED" or "ES" of a heart; with both of a patient its ejection fraction is given.
     """
 
     case_id: str
@@ -49,6 +50,7 @@ class Case:
     domain: str | None = None
     text: str | None = None
     labelled: tuple[str, ...] | None = None
+    phase: str | None = None
 
 
 class Files:

@@ -21,6 +21,7 @@ from shared.data.layouts import LAYOUTS
 from shared.data.pictures import LoadPictured, LoadPictureLabeld
 from shared.data.transforms import LoadLabeld, LoadSequencesd
 from shared.datalist import SPLITS, find_layout, make_datalist, next_command
+from shared.measures import ejection_fractions
 from shared.overrides import unknown_overrides
 from tests.bundles.running import ROOT, files
 from tests.data.layouts.published import SETS, Expected
@@ -180,6 +181,17 @@ def test_emclip_takes_domains_and_structures(tmp_path):
     eyes = load_split(tmp_path / "eyes" / "list", "training", nowhere, maker=Path)
     assert all(item["labelled"] == ["optic disc"] for item in eyes)
     assert check_pictures(eyes, [0, 100, 200], need_label=True) == []
+
+
+@pytest.mark.parametrize("name", ["acdc", "mnms"])
+def test_hearts_name_patient_and_phase(name, tmp_path):
+    """So that inference gives ejection fractions."""
+    content = build(name, tmp_path)
+    hearts = [item for split in SPLITS for item in content.get(split, [])]
+    assert {item["phase"] for item in hearts} == {"ED", "ES"}
+    assert all(item["case_id"] == f"{item['patient']}_{item['phase']}" for item in hearts)
+    blank = {"lv_volume_ml": 100.0, "rv_volume_ml": 90.0}
+    assert len(ejection_fractions([{**item, **blank} for item in hearts])) == len(hearts) / 2
 
 
 def test_missing_sequences_are_null_in_the_bundles_order(tmp_path):
