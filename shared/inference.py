@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from shared.data.datalists import is_missing
 from shared.data.pictures import load_picture
 from shared.data.spacing import spacing_is_known
 from shared.data.transforms import load_volume
+from shared.errors import InputError
 from shared.files import write_atomic
 from shared.measures import Measures, Spacing
 from shared.overlays import save_overlay
@@ -106,6 +108,7 @@ class PredictionIndex:
         missing: Sequence[str] | None = None,
         text: str | None = None,
         measures: Mapping[str, Any] | None = None,
+        dicom_seg: str | os.PathLike | None = None,
     ) -> Path:
         """Add a case, or replace it, and write the index.
 
@@ -117,10 +120,11 @@ class PredictionIndex:
             missing: names of missing sequences; None to read them from `image`.
             text: the sentence that guided it, empty for none; None where a bundle takes no sentences.
             measures: what the mask means in numbers, flat; None where nothing was measured.
+            dicom_seg: the DICOM SEG written, if any.
 
         Returns:
-            Path of ``predictions.json``: a list of ``{case_id, image, missing, prediction, overlay}``, and ``text`` and
-            ``measures``. Measures stand in ``predictions.csv`` too, a line a case.
+            Path of ``predictions.json``: a list of ``{case_id, image, missing, prediction, overlay}``, and ``text``,
+            ``measures`` and ``dicom_seg``. Measures stand in ``predictions.csv`` too, a line a case.
 
         """
         paths = [image] if isinstance(image, (str, os.PathLike)) else list(image)
@@ -134,6 +138,7 @@ class PredictionIndex:
             "overlay": None if overlay is None else self._relative(overlay),
             **({} if text is None else {"text": text}),
             **({} if measures is None else {"measures": dict(measures)}),
+            **({} if dicom_seg is None else {"dicom_seg": self._relative(dicom_seg)}),
         }
         return self.write()
 
@@ -161,7 +166,8 @@ class PredictionHandler:
         items: items with ``case_id`` and ``image``, as `shared.data.datalists` makes them; their ``text``, if they
             have one, goes into the index and under the overlays' titles.
         channels: names of the channels of ``image``.
-        class_names: names of the label values 1, 2, ..., for the overlays.
+        class_names: names of the classes of the label map.
+        class_values: their values; None for 1, 2, ...
         overlays: write the overlays.
         channel: image channel in the overlays; of a case without it, the first sequence it has. Photographs are shown
             in colour.
@@ -169,6 +175,8 @@ class PredictionHandler:
         measure: function of `shared.measures` for a case's label map; None measures nothing.
         measure_patients: function of `shared.measures` for all cases of a patient, where items have ``patient`` and
             ``phase``; what it finds joins the measures of each of these cases.
+        dicom_seg: `shared.dicom_seg.save_dicom_seg` with its codes, for cases whose first sequence is a DICOM series;
+            None writes none.
 
     """
 
@@ -183,15 +191,19 @@ class PredictionHandler:
         grey: bool = False,
         measure: Measure | None = None,
         measure_patients: Callable[[Sequence[Mapping[str, Any]]], dict[str, Measures]] | None = None,
+        dicom_seg: Callable[..., Path] | None = None,
+        class_values: Sequence[int] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.items = {str(item["case_id"]): item for item in items}
         self.class_names = list(class_names)
+        self.class_values = list(class_values or range(1, len(self.class_names) + 1))
         self.overlays = overlays
         self.channel = channel
         self.grey = grey
         self.measure = measure
         self.measure_patients = measure_patients
+        self.dicom_seg = dicom_seg
         self.unknown_spacing = 0  # cases measured in voxels
         self.index = PredictionIndex(output_dir, channels)
 
@@ -224,9 +236,38 @@ class PredictionHandler:
             overlay = self._overlay(case_id, output["pred"], prediction) if self.overlays else None
             measures = None if self.measure is None else self._measures(case_id, output["pred"])
             asked = self.items[case_id]
-            self.index.add(case_id, asked["image"], prediction, overlay, text=asked.get("text"), measures=measures)
+            self.index.add(
+                case_id,
+                asked["image"],
+                prediction,
+                overlay,
+                text=asked.get("text"),
+                measures=measures,
+                dicom_seg=self._dicom_seg(case_id, output["pred"], prediction),
+            )
         if self.measure_patients is not None:
             self._add_patients(self.measure_patients)
+
+    def _dicom_seg(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path | None:
+        """Write a DICOM SEG if the case came as DICOM."""
+        image = self.items[case_id]["image"]
+        paths = [image] if isinstance(image, (str, os.PathLike)) else image
+        series = next(path for path in paths if not is_missing(path))
+        if self.dicom_seg is None or not Path(series).is_dir():
+            return None
+        target = prediction.with_name(f"{case_id}_seg.dcm")
+        try:
+            return self.dicom_seg(self._numbered(pred), series, target, self.class_names)
+        except InputError as error:  # the mask is written; the next case may be a better one
+            warnings.warn(f"no DICOM SEG for case {case_id}: {error}", stacklevel=2)
+            return None
+
+    def _numbered(self, pred: MetaTensor) -> MetaTensor:
+        """The label map with the values 1, 2, ... in place of `class_values`."""
+        numbers: Any = torch.zeros_like(pred)
+        for number, value in enumerate(self.class_values, 1):
+            numbers[pred == value] = number
+        return numbers
 
     def _measures(self, case_id: str, pred: MetaTensor) -> Measures:
         """What the label map means, in mL where the size of a voxel is known."""
@@ -264,7 +305,7 @@ class PredictionHandler:
         target = prediction.with_name(f"{case_id}_overlay.png")
         caption = self.items[case_id].get("text") or ""
         return save_overlay(
-            target, image, pred, channel=channel, title=case_id, names=self.class_names, caption=caption
+            target, image, self._numbered(pred), channel=channel, title=case_id, names=self.class_names, caption=caption
         )
 
     def _shown(self, paths: Sequence[Any]) -> Any:

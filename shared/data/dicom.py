@@ -10,6 +10,8 @@ import numpy as np
 import pydicom
 from monai.data import PydicomReader
 
+from shared.errors import InputError
+
 SPACING_TOLERANCE = 0.05  # of the median slice distance; scanners round positions (our choice)
 
 
@@ -44,6 +46,22 @@ class DicomSeriesReader(PydicomReader):
         for number, index in enumerate(_order(slices)):
             slices[index].InstanceNumber = number
         return slices
+
+
+def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
+    """Return the slices of the one series in a folder, sorted by position as `DicomSeriesReader` sorts them.
+
+    Raises:
+        InputError: what that reader refuses; one line.
+    """
+    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and pydicom.misc.is_dicom(path)]
+    slices = [pydicom.dcmread(file) for file in files]
+    try:
+        if not slices:
+            raise ValueError("no DICOM file in this folder")
+        return [slices[index] for index in _order(slices)]
+    except ValueError as error:
+        raise InputError(f"{folder}: {error}") from error
 
 
 def has_dicom(folder: os.PathLike | str) -> bool:

@@ -60,6 +60,7 @@ def save_series(
         piece.file_meta.MediaStorageSOPClassUID = piece.SOPClassUID = MRImageStorage
         piece.file_meta.MediaStorageSOPInstanceUID = piece.SOPInstanceUID = generate_uid()
         piece.SeriesInstanceUID = uid
+        piece.FrameOfReferenceUID = piece.StudyInstanceUID = f"{uid[:60].rstrip(chr(46))}.1"
         piece.Modality = "MR"
         if numbers:
             piece.InstanceNumber = numbers[index]

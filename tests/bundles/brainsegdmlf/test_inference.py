@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from highdicom.seg import segread
 
 from tests.bundles.brainsegdmlf.helpers import (
     CHANNELS,
@@ -117,7 +118,11 @@ def test_dicom_folders(tmp_path, weights_dir, reference):
     infer(tmp_path / "out", weights_dir, input=folders)
     (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert entry["image"] == folders and entry["case_id"] == "p01"
+    mask = np.asarray(nib.load(tmp_path / "out" / entry["prediction"]).dataobj)
     assert overlap(in_ras(tmp_path / "out" / entry["prediction"]), reference) > 0.999
+    segmentation = segread(tmp_path / "out" / entry["dicom_seg"])
+    assert segmentation.pixel_array.sum() == mask.sum() and len(segmentation.segment_numbers) == 1
+    assert entry["measures"]["lesion_count"] > 0 and "lesion_volume_ml" in entry["measures"]
 
 
 def test_resampling_ends_in_the_input_grid(tmp_path, weights_dir, reference):

@@ -1,0 +1,150 @@
+"""DICOM SEG: a label map as an object that refers to the series it was made from, with coded names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from monai.data import MetaTensor
+from pydicom.sr.codedict import codes as dictionary
+from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
+
+from shared import __version__
+from shared.data.dicom import read_series
+from shared.errors import InputError
+
+MAKER = "MONAI bundle"
+FAMILY = dictionary.cid7162.ArtificialIntelligence  # how the segments were found
+LARGEST_SHIFT = 0.05  # voxels; more means that the label map is not in the grid of the series (our choice)
+# may be empty, but must be there (type 2)
+OF_PATIENT = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex"]
+OF_STUDY = ["StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"]
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's world, against ours (RAS)
+
+
+def save_dicom_seg(
+    pred: MetaTensor,
+    series: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    codes: Sequence[Sequence[str]],
+    category: str = "AnatomicalStructure",
+) -> Path:
+    """Write a label map as DICOM SEG, one binary segment a class, every frame with the slice that it lies on.
+
+    Args:
+        pred: label map (1, X, Y, Z) or (X, Y, Z), integers, in the grid of the series, in any order of its axes; its
+            affine (RAS, mm) says where it lies.
+        series: folder with one DICOM series.
+        path: file to write; replaced whole.
+        names: of the values 1, 2, ...
+        codes: of each, ``[value, scheme, meaning]``, such as ``["52988006", "SCT", "Lesion"]``.
+        category: keyword of SNOMED CT in DICOM's dictionary, "AnatomicalStructure" or
+            "MorphologicallyAbnormalStructure".
+
+    Returns:
+        The path. A map without a single voxel is written too, with empty frames.
+
+    Raises:
+        InputError: another number of codes than names; an unreadable series, or one without what DICOM SEG must refer
+            to; a label map that lies on another grid; one line.
+    """
+    if len(codes) != len(names) or any(len(code) != 3 for code in codes):
+        raise InputError(
+            f"{len(codes)} DICOM codes for {len(names)} classes ({', '.join(names)}): give [value, scheme, meaning]"
+        )
+    slices = read_series(series)
+    if lacking := [word for word in ("FrameOfReferenceUID", "StudyInstanceUID") if word not in slices[0]]:
+        raise InputError(
+            f"{series}: no {lacking[0]} in its DICOM files, which a DICOM SEG must name: leave dicom_seg out"
+        )
+    _complete(slices)
+    frames = on_slices(pred, slices, series)
+    segmentation = Segmentation(
+        source_images=slices,
+        pixel_array=frames,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[
+            _describe(number, name, Code(*code), getattr(dictionary.SCT, category))
+            for number, (name, code) in enumerate(zip(names, codes), 1)
+        ],
+        series_instance_uid=generate_uid(),
+        series_number=_series_number(slices[0]),
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=__version__,
+        device_serial_number="0",
+        omit_empty_frames=bool(frames.any()),
+        content_description="Research, not for clinical use",
+        series_description="Segmentation (research)",
+    )
+    target = Path(path)
+    temporary = target.with_name(f".{os.getpid()}_{target.name}")
+    segmentation.save_as(temporary)
+    os.replace(temporary, target)
+    return target
+
+
+def on_slices(pred: MetaTensor, slices: Sequence[pydicom.Dataset], where: Any = "the series") -> np.ndarray:
+    """Lay a label map on the pixels of DICOM slices: (slices, rows, columns), uint8.
+
+    Each pixel's place in the world, by the slice's position, orientation and spacing, is looked up in the map.
+
+    Raises:
+        InputError: pixels that fall between voxels or outside.
+    """
+    label = np.asarray(pred.cpu() if hasattr(pred, "cpu") else pred)
+    label = label[0] if label.ndim == 4 else label
+    to_voxel = np.linalg.inv(np.asarray(pred.affine.cpu(), float)) @ LPS
+    frames = np.zeros((len(slices), int(slices[0].Rows), int(slices[0].Columns)), np.uint8)
+    row, column = np.meshgrid(np.arange(frames.shape[1]), np.arange(frames.shape[2]), indexing="ij")
+    for frame, piece in zip(frames, slices):
+        along_row, along_column = np.asarray(piece.ImageOrientationPatient, float).reshape(2, 3)
+        row_step, column_step = map(float, piece.PixelSpacing)
+        origin = np.asarray(piece.ImagePositionPatient, float)
+        world = origin + column[..., None] * column_step * along_row + row[..., None] * row_step * along_column
+        place = world @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+        index = np.rint(place).astype(int)
+        if np.abs(place - index).max() > LARGEST_SHIFT or (index < 0).any() or (index >= label.shape).any():
+            raise InputError(
+                f"{where}: the label map {label.shape} does not lie in its grid: give the series it was made from"
+            )
+        frame[:] = label[tuple(np.moveaxis(index, -1, 0))]
+    return frames
+
+
+def _complete(slices: Sequence[pydicom.Dataset]) -> None:
+    """Add what DICOM SEG copies and anonymisation, or a converter, left out."""
+    ends = [np.asarray(piece.ImagePositionPatient, float) for piece in (slices[0], slices[-1])]
+    distance = float(np.linalg.norm(ends[1] - ends[0])) / max(1, len(slices) - 1)
+    for piece in slices:
+        for word in [*OF_PATIENT, *OF_STUDY]:
+            if word not in piece:
+                setattr(piece, word, "")
+        if "SliceThickness" not in piece:
+            piece.SliceThickness = f"{distance:.6g}"
+
+
+def _describe(number: int, name: str, code: Code, category: Code) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=category,
+        segmented_property_type=code,
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(name=MAKER, family=FAMILY, version=__version__),
+    )
+
+
+def _series_number(piece: pydicom.Dataset) -> int:
+    """One beyond a round hundred of the source's, as is usual for derived series."""
+    return 100 * (int(getattr(piece, "SeriesNumber", None) or 0) + 1)

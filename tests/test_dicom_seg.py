@@ -1,0 +1,85 @@
+"""DICOM SEG: where every voxel lands, whom the frames refer to, what the segments are called."""
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from shared.data.transforms import LoadSequencesd
+from shared.dicom_seg import save_dicom_seg
+from tests.bundles.running import input_error
+from tests.data.test_transforms import oblique, save_series
+
+NAMES = ["left ventricle", "myocardium"]
+CODES = [["87878005", "SCT", "Left ventricle"], ["74281007", "SCT", "Myocardium"]]
+
+
+def series(folder, affine, shape=(6, 5, 4)):
+    """A series with what a scanner says of its patient, and its voxels in the world."""
+    array = np.arange(np.prod(shape)).reshape(shape)
+    path = save_series(folder, array, affine)
+    for file in folder.iterdir():
+        piece = pydicom.dcmread(file)
+        piece.PatientID, piece.PatientName = "1", "A^B"  # and no more: files may be anonymised
+        piece.SeriesNumber = 3
+        piece.save_as(file)
+    return path
+
+
+def prediction(path):
+    """The series as the bundles load it, and a label map in its grid."""
+    image = LoadSequencesd("image", ["cine"])({"image": [path], "case_id": "p"})["image"]
+    label = torch.zeros(image.shape)
+    label[0, 1:4, 2:4, :2] = 1
+    label[0, 4, 1, 1:] = 2
+    return image, MetaTensor(label, image.affine)
+
+
+@pytest.mark.parametrize("axes", ["straight", "oblique", "reversed"])
+def test_every_voxel_lands_on_its_own_pixel(tmp_path, axes):
+    """The image's intensity under each segment is the same in the volume and, through the references, in the series."""
+    affine = oblique() if axes == "oblique" else np.diag([1.5, 1.2, 4.0, 1.0])
+    if axes == "reversed":
+        affine[:3, 2] *= -1
+    folder = tmp_path / "series"
+    image, label = prediction(series(folder, affine))
+    path = save_dicom_seg(label, folder, tmp_path / "p_seg.dcm", NAMES, CODES)
+    found = highdicom.seg.segread(path)
+    pieces = {piece.SOPInstanceUID: piece for piece in map(pydicom.dcmread, folder.iterdir())}
+    uids = list(pieces)
+    frames = found.get_pixels_by_source_instance(uids, combine_segments=True, ignore_spatial_locations=True)
+    for number in (1, 2):
+        expected = sorted(image[0][label[0] == number].tolist())
+        there = [pieces[uid].pixel_array[frame == number] for uid, frame in zip(uids, frames)]
+        assert sorted(np.concatenate(there).tolist()) == expected
+    described = [(d.segment_label, d.segmented_property_type.value) for d in map(found.get_segment_description, (1, 2))]
+    assert described == [(name, code[0]) for name, code in zip(NAMES, CODES)]
+    source = next(iter(pieces.values()))
+    assert found.PatientID == source.PatientID and found.FrameOfReferenceUID == source.FrameOfReferenceUID
+    referenced = {s.SeriesInstanceUID for s in found.ReferencedSeriesSequence}
+    assert referenced == {source.SeriesInstanceUID} and found.SeriesInstanceUID not in referenced
+
+
+def test_an_empty_map_is_written(tmp_path):
+    _, label = prediction(series(tmp_path / "series", np.eye(4)))
+    path = save_dicom_seg(label * 0, tmp_path / "series", tmp_path / "p_seg.dcm", NAMES, CODES)
+    assert not highdicom.seg.segread(path).pixel_array.any()
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
+    folder = tmp_path / "series"
+    _, label = prediction(series(folder, np.eye(4)))
+    target = tmp_path / "p_seg.dcm"
+    moved = MetaTensor(
+        label.as_tensor(), label.affine + torch.eye(4)[3] * 0 + torch.tensor([[0, 0, 0, 0.5]] + [[0] * 4] * 3)
+    )
+    assert "does not lie in its grid" in input_error(save_dicom_seg, moved, folder, target, NAMES, CODES)
+    assert "1 DICOM codes for 2 classes" in input_error(save_dicom_seg, label, folder, target, NAMES, CODES[:1])
+    for file in folder.iterdir():
+        piece = pydicom.dcmread(file)
+        del piece.FrameOfReferenceUID
+        piece.save_as(file)
+    assert "no FrameOfReferenceUID" in input_error(save_dicom_seg, label, folder, target, NAMES, CODES)
+    assert not target.exists() and not list(tmp_path.glob(".*"))
