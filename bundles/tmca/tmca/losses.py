@@ -48,7 +48,7 @@ class TMCALoss(nn.Module):
             output: of the network in training.
             label: (B, 1, H, W), 1 in the target, 0 outside.
         """
-        loss = self.mask_loss(output.masks, label)
+        loss = self.mask_loss([mask.float() for mask in output.masks], label)
         given = output.alignment
         if given is None or self.alignment is None:
             return loss

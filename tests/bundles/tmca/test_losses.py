@@ -138,3 +138,11 @@ def test_gradients_stay_finite_at_extreme_values(dtype, fill, empty):
 )
 def test_unknown_switches_are_one_line(options, parts):
     assert_one_line(input_error(TMCALoss, **options), parts)
+
+
+def test_masks_of_half_precision_are_summed_in_full():
+    """A sum over an image's pixels has more digits than bfloat16 keeps."""
+    label = discs()
+    half = output_of(label, dtype=torch.bfloat16)
+    full = half._replace(masks=[mask.float() for mask in half.masks])
+    assert value(half, label, **PLAIN).item() == value(full, label, **PLAIN).item()
