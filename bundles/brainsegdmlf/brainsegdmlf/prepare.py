@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
-home = next((folder for folder in (root, root.parents[1]) if (folder / "shared" / "__init__.py").is_file()), None)
+home = next((folder for folder in (root, *root.parents[1:2]) if (folder / "shared" / "__init__.py").is_file()), None)
 if home is None:
     raise ModuleNotFoundError(f"no folder 'shared' in {root} nor beside bundles: unpack the whole bundle again")
 for folder in (str(home), str(root)):
