@@ -1,6 +1,8 @@
-"""Commands of the collection: ``python -m shared package``, ``python -m shared datalist``; ``--help`` explains each."""
+"""Commands of the collection: ``python -m shared check``, ``datalist``, ``package``; ``--help`` explains each."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import fire
 
@@ -20,6 +22,26 @@ def package(*names: str, out: str | None = None, repo: str | None = None) -> Non
     from shared.packaging import package as run
 
     run([str(name) for name in names], out=out, repo=repo)
+
+
+def check(bundle: str, config_file: str | list[str] = "train", **overrides: Any) -> None:
+    """Check a bundle's options, data, output folder, device and weights without running it; exit code 1 on a problem.
+
+    Args:
+        bundle: its name or folder.
+        config_file: one of its configs ("train", "evaluate", "inference", an override), or several in a list.
+        overrides: as of python -m monai.bundle run.
+    """
+    from shared.checkup import checkup
+
+    names = [config_file] if isinstance(config_file, str) else list(config_file)
+    _, problems = checkup(str(bundle), names, **overrides)
+    for problem in problems:
+        print(problem)
+    if problems:
+        print(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}: nothing was run")
+        raise SystemExit(1)
+    print(f"{bundle} {' + '.join(names)}: ready")
 
 
 def datalist(
@@ -52,4 +74,4 @@ def datalist(
 
 if __name__ == "__main__":
     install_one_line_errors()
-    fire.Fire({"datalist": datalist, "package": package}, name="python -m shared")
+    fire.Fire({"check": check, "datalist": datalist, "package": package}, name="python -m shared")
