@@ -104,9 +104,7 @@ def _check_device(device: Any) -> None:
     try:
         torch.zeros(1, device=device)
     except Exception as error:  # of many kinds: no driver, no such index, unknown word
-        raise InputError(
-            f"device {str(device)!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu"
-        ) from error
+        raise InputError(f"device {str(device)!r} cannot be used ({reason(error)}): try --device cpu") from error
 
 
 def _attempt(step: Callable[[], Any]) -> list[str]:
