@@ -66,5 +66,4 @@ def test_shipped_weights_are_found_by_their_name(data_dir, weights_dir, tmp_path
     shutil.copy(weights_dir / "model.pt", tmp_path / "tmca" / "models" / "model_b.pt")
     settings = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path / "out"), "shipped_weights": "model_b.pt"}
     flow = workflow("infer", "inference", tmp_path / "tmca" / "configs", **settings, **NETWORK, overlays=False)
-    assert flow.parser.get_parsed_content("image_size") == 224
     flow.initialize()
