@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import nibabel as nib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -26,6 +27,9 @@ TRUTH, PREDICTION, AGREEMENT = "#37e05a", "#ff5a1f", "#ffe14d"
 CLASS_COLOURS = ("#37e05a", "#ffb000", "#3fb8ff", "#ff5ad0", "#b48cff", "#f2f244")
 PAPER, INK = "black", "#e8e8e8"
 LETTERS, LINE = 14, 0.16  # of a caption: letters an inch, inches a line
+THICK = 1.5  # a slice, in widths of a pixel: such slices are shown as they are (our choice)
+OPPOSITE = {"S": "SI", "A": "AP", "L": "LR"}
+VIEWS = {"S": ("LPS", "RL"), "A": ("LIA", "RL"), "L": ("PIL", "AP")}  # axial, coronal, sagittal slices
 
 
 def save_overlay(
@@ -39,11 +43,12 @@ def save_overlay(
     channel_wise: bool = False,
     caption: str = "",
 ) -> Path:
-    """Write a PNG of a case: three axial slices, plain above and with contours below (a picture: side by side).
+    """Write a PNG of a case: three slices, plain above and with contours below (a picture: side by side).
 
     A volume with an affine is turned to the radiological view: the patient's right on the left of the picture, anterior
-    on top. The slices are those with most foreground of the label, or of the prediction without one, at least 6 mm
-    apart; the middle ones if there is none. Grey values: 1st to 99th percentile of what is not background.
+    on top. Slices are axial, unless the volume has thick ones in another direction: then those are shown. Chosen are
+    those with most foreground of the label, or of the prediction without one, at least 6 mm apart; the middle ones if
+    there is none. Grey values: 1st to 99th percentile of what is not background.
     One class: truth green, prediction orange, a yellow tint where they agree. Several: a colour a class, truth solid,
     prediction dashed. Slices are counted from the lowest.
 
@@ -77,9 +82,10 @@ def save_overlay(
             raise ValueError(f"a mask of shape {other.shape[1:]} for an image of shape {shown.shape[1:]}")
 
     heading = title if truth is None else _heading(title, _scores(masks, truth, label, channel_wise), names)
-    spacing = np.ones(dims)
+    spacing, sides = np.ones(dims), ""
     if dims == 3:
-        turned = [_radiological(part, affine) for part in (shown, masks, truth) if part is not None]
+        axes_to, sides = _view(affine)
+        turned = [_radiological(part, affine, axes_to) for part in (shown, masks, truth) if part is not None]
         shown, masks = (part.numpy() for part in turned[:2])
         truth = turned[2].numpy() if truth is not None else None
         spacing = np.asarray(turned[0].pixdim, float)
@@ -105,8 +111,8 @@ def save_overlay(
         true = None if truth is None else truth[:, view[0], view[1], index]
         _contours(marked, found, true, len(names) > 1)
         if dims == 3:
-            _mark_sides(plain)
-            _mark_sides(marked)
+            _mark_sides(plain, sides)
+            _mark_sides(marked, sides)
             plain.set_title(f"slice {index + 1} of {shown.shape[3]}", color=INK, fontsize=9, pad=3)
     _legend(figure, names, truth is not None)
     target = Path(path)
@@ -129,9 +135,22 @@ def _as_slice(array: np.ndarray) -> np.ndarray:
     return array.swapaxes(1, 2)[..., None]
 
 
-def _radiological(array: np.ndarray, affine: np.ndarray) -> MetaTensor:
-    """Turn (C, X, Y, Z) so that axes run to the patient's left, posterior and superior."""
-    turned = Orientation(axcodes="LPS", labels=None)(
+def _view(affine: np.ndarray) -> tuple[str, str]:
+    """Return where the axes shall run (across, down, from slice to slice) and what lies left and right in the picture.
+
+    Thick slices are shown as they are; else axial ones.
+    """
+    sizes = nib.affines.voxel_sizes(affine)
+    thick = int(sizes.argmax())
+    if sizes[thick] < THICK * np.sort(sizes)[1]:
+        return VIEWS["S"]
+    direction = nib.aff2axcodes(affine)[thick]
+    return next(view for axis, view in VIEWS.items() if direction in OPPOSITE[axis])
+
+
+def _radiological(array: np.ndarray, affine: np.ndarray, axcodes: str) -> MetaTensor:
+    """Turn (C, X, Y, Z) so that its axes run as `axcodes` says."""
+    turned = Orientation(axcodes=axcodes, labels=None)(
         MetaTensor(torch.from_numpy(array.copy()), torch.from_numpy(affine))
     )
     return cast(MetaTensor, turned)
@@ -215,9 +234,8 @@ def _colour(index: int) -> str:
     return CLASS_COLOURS[index % len(CLASS_COLOURS)]
 
 
-def _mark_sides(axis: Axes) -> None:
-    for x, letter in ((0.03, "R"), (0.97, "L")):
-        align = "left" if letter == "R" else "right"
+def _mark_sides(axis: Axes, sides: str) -> None:
+    for x, letter, align in ((0.03, sides[0], "left"), (0.97, sides[1], "right")):
         axis.text(x, 0.5, letter, color=INK, fontsize=11, ha=align, va="center", transform=axis.transAxes)
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import matplotlib
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from shared.overlays import save_overlay
+from shared.overlays import _view, save_overlay
 
 SHAPE = (40, 48, 24)
 RAS = np.diag([1.0, 1, 3, 1])
@@ -165,3 +166,24 @@ def test_few_slices_and_flat_images(tmp_path, shape):
 def test_shapes_must_agree(tmp_path):
     with pytest.raises(ValueError, match="shape"):
         save_overlay(tmp_path / "a.png", head(), np.zeros((1, 5, 5, 5), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("axes", "spacing", "view"),
+    [
+        ("RAS", (1, 1, 4), ("LPS", "RL")),
+        ("RAS", (1, 1, 1.2), ("LPS", "RL")),
+        ("RAS", (4, 1, 1), ("PIL", "AP")),
+        ("PIR", (1.4, 1.4, 6), ("PIL", "AP")),
+        ("LSP", (1, 1, 5), ("LIA", "RL")),
+    ],
+)
+def test_thick_slices_are_shown_as_they_are(tmp_path, axes, spacing, view):
+    """Else a heart's short axis would be cut across into strips."""
+    turn = nib.orientations.axcodes2ornt(axes)
+    affine = np.linalg.inv(nib.orientations.inv_ornt_aff(turn, (8, 8, 8))) @ np.diag([*spacing, 1.0])
+    assert "".join(nib.aff2axcodes(affine)) == axes and _view(affine) == view
+    label = np.zeros((1, 8, 8, 8), np.uint8)
+    label[0, 2:5, 3:6, 2:6] = 1
+    image = MetaTensor(torch.rand(1, 8, 8, 8), torch.from_numpy(affine))
+    assert save_overlay(tmp_path / "a.png", image, label).is_file()
