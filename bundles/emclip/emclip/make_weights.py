@@ -28,7 +28,7 @@ from shared.data.phantoms.fundus import make_fundus_phantoms  # noqa: E402
 TRAIN = str(BUNDLE / "configs" / "train.json")
 
 
-def main(real_dir: str, work_dir: str, epochs: int = 45, repeat: int = 2) -> None:
+def main(real_dir: str, work_dir: str, epochs: int = 60, repeat: int = 2) -> None:
     """Train on real photographs, each `repeat` times an epoch, beside phantoms; the best on real ones is kept."""
     work = Path(work_dir).absolute()
     real = Path(real_dir).absolute() / "dataset.json"
