@@ -1,0 +1,32 @@
+"""Each bundle measures what its masks mean, and leaves it out where it is told to."""
+
+import pytest
+
+from shared import dicom_seg, measures
+from tests.bundles.running import ROOT, workflow
+
+CASES = [
+    ("brainsegdmlf", ["inference"], measures.lesions, True),
+    ("brainsegdmlf", ["inference", "brats"], measures.lesions, True),
+    ("emclip", ["inference"], measures.cup_to_disc, False),
+    ("emclip", ["inference", "cardiac"], measures.heart, True),
+    ("tmca", ["inference"], measures.chest, False),
+]
+
+
+@pytest.mark.parametrize(("bundle", "names", "measure", "volumes"), CASES)
+@pytest.mark.parametrize("switch", ["true", "false"])
+def test_numbers_and_dicom_by_a_word_on_the_command_line(bundle, names, measure, volumes, switch):
+    options = {"measures": switch, **({"write_dicom_seg": switch} if volumes else {})}
+    flow = workflow(ROOT / "bundles" / bundle / "configs", "infer", names, **options)
+    flow.parser["initialize"] = ["$@code"]
+    flow.initialize()
+    made = {key: flow.parser.get_parsed_content(key) for key in ("measure", "dicom_seg") if key in flow.parser.get()}
+    wanted = {"measure": measure, "dicom_seg": dicom_seg.save_dicom_seg if volumes else None}
+    for key, found in made.items():
+        function = getattr(found, "func", found)
+        assert function is (wanted[key] if switch == "true" else None)
+    assert "measure" in made and ("dicom_seg" in made or not volumes)
+    if "cardiac" in names:
+        patients = flow.parser.get_parsed_content("measure_patients")
+        assert (patients is not None) == (switch == "true")
