@@ -34,8 +34,8 @@ def check(bundle: str, config_file: str | list[str] = "train", **overrides: Any)
     """
     from shared.checkup import checkup
 
-    names = [config_file] if isinstance(config_file, str) else list(config_file)
-    _, problems = checkup(str(bundle), names, **overrides)
+    names = [config_file] if isinstance(config_file, str) else [str(name) for name in config_file]
+    problems = checkup(str(bundle), names, **overrides)
     for problem in problems:
         print(problem)
     if problems:

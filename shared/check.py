@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from shared.data.pictures import check_same_size, load_picture_label, picture_si
 from shared.data.transforms import FORMATS, VOLUME_SHAPES, check_channels, check_same_grid
 from shared.errors import InputError
 from shared.errors import require as require  # the checks' usual last word, wherever it lives
+from shared.messages import meant, reason
 
 NO_CASE = "the data list holds no case: check --dataset_dir and the split"
 NO_LABEL = "has no label: add one to the data list, or use the inference config"
@@ -41,9 +41,7 @@ def unknown_keys(config_keys: Iterable[str], known_keys: Iterable[str]) -> list[
     for key in config_keys:
         if key in known:
             continue
-        near = difflib.get_close_matches(key, known, n=1)
-        remedy = f"did you mean '{near[0]}'?" if near else f"the config has {', '.join(known)}"
-        problems.append(f"unknown override '{key}': {remedy}")
+        problems.append(f"unknown override '{key}': {meant(key, known, 'the config has ' + ', '.join(known))}")
     return problems
 
 
@@ -206,7 +204,7 @@ def _header(path: Any, where: str, problems: list[str]) -> Grid | None:
         shape, affine = tuple(header.shape), np.asarray(header.affine, float)
         np.asanyarray(header.dataobj[(0,) * len(shape)])  # a file that ends after its header fails here
     except Exception as error:
-        problems.append(f"{where}: {path} cannot be read ({str(error).splitlines()[0][:160]}): {FORMATS}")
+        problems.append(f"{where}: {path} cannot be read ({reason(error)}): {FORMATS}")
         return None
     if len(shape) == 5 and shape[3] == 1:
         shape = (*shape[:3], shape[4])

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
-from shared.backbones.messages import nearest, reason
 from shared.errors import InputError, find_input_error
+from shared.messages import nearest, reason
 from shared.overrides import mistyped_overrides, unknown_overrides
 
 HOMES = (".", "bundles")  # where a bundle's name is looked for
@@ -24,9 +24,7 @@ STEPS = (
 )  # in a run's order; what a config lacks is left out
 
 
-def checkup(
-    bundle: str, config_file: str | Sequence[str] = "train", **overrides: Any
-) -> tuple[ConfigWorkflow | None, list[str]]:
+def checkup(bundle: str, config_files: Sequence[str] = ("train",), **overrides: Any) -> list[str]:
     """Do what a run does before it trains or segments, and gather every problem.
 
     Checked are overrides (names and types), data (files, channels, geometry, labels, sentences), the output folder and
@@ -34,17 +32,17 @@ def checkup(
 
     Args:
         bundle: a folder, or its name in the current folder or in ``bundles``.
-        config_file: names of the bundle's configs ("train", "inference"), or paths of files; several are merged.
+        config_files: names of the bundle's configs ("train", "inference"), or paths of files; several are merged.
         overrides: as of ``monai.bundle run``.
 
     Returns:
-        The workflow (None if its files cannot be read), and one line a problem.
+        One line a problem.
     """
     try:
         root = find_bundle(bundle)
-        files = [find_config(root, name) for name in _names(config_file) or [""]]
+        files = [find_config(root, name) for name in config_files or [""]]
     except InputError as error:
-        return None, str(error).splitlines()
+        return str(error).splitlines()
     kind = "infer" if any(Path(file).stem == "inference" for file in files) else "train"
 
     def workflow(options: dict[str, Any]) -> ConfigWorkflow:
@@ -61,7 +59,7 @@ def checkup(
     for step in STEPS:
         if step in good.parser.get():
             problems += _attempt(partial(_do, good, step))
-    return good, list(dict.fromkeys(problems))
+    return list(dict.fromkeys(problems))
 
 
 def find_bundle(bundle: str) -> Path:
@@ -88,10 +86,6 @@ def find_config(root: Path, name: str) -> str:
             return str(path)
     known = sorted(file.stem for file in (root / "configs").glob("*.json") if file.stem != "metadata")
     raise InputError(f"no config {name!r} in {root}: it has {', '.join(known)}")
-
-
-def _names(config_file: str | Sequence[str]) -> list[str]:
-    return [config_file] if isinstance(config_file, str) else [str(name) for name in config_file]
 
 
 def _do(flow: ConfigWorkflow, step: str) -> None:

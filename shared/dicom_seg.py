@@ -19,6 +19,7 @@ from pydicom.uid import generate_uid
 from shared import __version__
 from shared.data.dicom import read_series
 from shared.errors import InputError
+from shared.files import whole
 
 MAKER = "MONAI bundle"
 FAMILY = dictionary.cid7162.ArtificialIntelligence  # how the segments were found
@@ -88,9 +89,8 @@ def save_dicom_seg(
         series_description="Segmentation (research)",
     )
     target = Path(path)
-    temporary = target.with_name(f".{os.getpid()}_{target.name}")
-    segmentation.save_as(temporary)
-    os.replace(temporary, target)
+    with whole(target) as draft:
+        segmentation.save_as(draft)
     return target
 
 

@@ -18,12 +18,12 @@ from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from PIL import Image
 
-from shared.data.datalists import is_missing
+from shared.data.datalists import is_missing, present
 from shared.data.pictures import load_picture
 from shared.data.spacing import spacing_is_known
 from shared.data.transforms import load_volume
 from shared.errors import InputError
-from shared.files import write_atomic
+from shared.files import whole, write_atomic
 from shared.measures import Measures, Spacing
 from shared.overlays import save_overlay
 from shared.report import case_name
@@ -62,13 +62,11 @@ def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -
         raise ValueError("prediction holds values that are no integers from 0 to 255")
     values = array.to(torch.uint8).numpy()
     target = Path(folder) / case_id / (f"{case_id}_seg.png" if picture else f"{case_id}_seg.nii.gz")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{os.getpid()}_{target.name}")
-    if picture:
-        Image.fromarray(values).save(temporary)
-    else:
-        nib.save(_nifti(values, np.asarray(pred.affine.cpu(), float)), temporary)
-    os.replace(temporary, target)
+    with whole(target) as draft:
+        if picture:
+            Image.fromarray(values).save(draft)
+        else:
+            nib.save(_nifti(values, np.asarray(pred.affine.cpu(), float)), draft)
     return target
 
 
@@ -107,7 +105,7 @@ class PredictionIndex:
         overlay: str | os.PathLike | None = None,
         missing: Sequence[str] | None = None,
         text: str | None = None,
-        measures: Mapping[str, Any] | None = None,
+        measures: Measures | None = None,
         dicom_seg: str | os.PathLike | None = None,
     ) -> Path:
         """Add a case, or replace it, and write the index.
@@ -137,13 +135,9 @@ class PredictionIndex:
             "prediction": self._relative(prediction),
             "overlay": None if overlay is None else self._relative(overlay),
             **({} if text is None else {"text": text}),
-            **({} if measures is None else {"measures": dict(measures)}),
+            **({} if measures is None else {"measures": measures}),
             **({} if dicom_seg is None else {"dicom_seg": self._relative(dicom_seg)}),
         }
-        return self.write()
-
-    def write(self) -> Path:
-        """Write both files; return the path of ``predictions.json``."""
         rows = [{"case_id": e["case_id"], **e["measures"]} for e in self.entries.values() if "measures" in e]
         if rows:
             write_atomic(self.output_dir / "predictions.csv", pd.DataFrame(rows).to_csv(index=False))
@@ -204,6 +198,7 @@ class PredictionHandler:
         self.measure = measure
         self.measure_patients = measure_patients
         self.dicom_seg = dicom_seg
+        self.measured: dict[str, Measures] = {}  # also in the index, so what a later case adds is written with it
         self.unknown_spacing = 0  # cases measured in voxels
         self.index = PredictionIndex(output_dir, channels)
 
@@ -234,7 +229,7 @@ class PredictionHandler:
             case_id = case_name(item, len(self.index.entries))
             prediction = save_prediction(output["pred"], self.output_dir, case_id)
             overlay = self._overlay(case_id, output["pred"], prediction) if self.overlays else None
-            measures = None if self.measure is None else self._measures(case_id, output["pred"])
+            measures = None if self.measure is None else self._measures(case_id, output["pred"], self.measure)
             asked = self.items[case_id]
             self.index.add(
                 case_id,
@@ -245,14 +240,10 @@ class PredictionHandler:
                 measures=measures,
                 dicom_seg=self._dicom_seg(case_id, output["pred"], prediction),
             )
-        if self.measure_patients is not None:
-            self._add_patients(self.measure_patients)
 
     def _dicom_seg(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path | None:
         """Write a DICOM SEG if the case came as DICOM."""
-        image = self.items[case_id]["image"]
-        paths = [image] if isinstance(image, (str, os.PathLike)) else image
-        series = next(path for path in paths if not is_missing(path))
+        series = present(self.items[case_id]["image"])[0]
         if self.dicom_seg is None or not Path(series).is_dir():
             return None
         target = prediction.with_name(f"{case_id}_seg.dcm")
@@ -269,29 +260,22 @@ class PredictionHandler:
             numbers[pred == value] = number
         return numbers
 
-    def _measures(self, case_id: str, pred: MetaTensor) -> Measures:
-        """What the label map means, in mL where the size of a voxel is known."""
-        assert self.measure is not None
-        spacing = None
+    def _measures(self, case_id: str, pred: MetaTensor, measure: Measure) -> Measures:
+        """What the label map means, in mL where the size of a voxel is known; earlier cases of the patient learn it."""
+        item, spacing = self.items[case_id], None
         if not _is_picture(pred):
-            if spacing_is_known(self.items[case_id]):
+            if spacing_is_known(item):
                 spacing = affine_to_spacing(pred.affine).tolist()
             else:
                 self.unknown_spacing += 1
-        return self.measure(torch.as_tensor(pred).cpu().numpy(), spacing)
-
-    def _add_patients(self, measure: Callable[[Sequence[Mapping[str, Any]]], dict[str, Measures]]) -> None:
-        """Bring the measures of patients up to date."""
-        entries = self.index.entries
-        whose = {case_id: self.items[case_id] for case_id in entries}
-        keys = ("patient", "phase")
-        cases = [{**entry["measures"], **{key: whose[case_id].get(key) for key in keys}}
-                 for case_id, entry in entries.items()]  # fmt: skip
-        for patient, found in measure(cases).items():
-            for case_id, entry in entries.items():
-                if str(whose[case_id].get("patient")) == patient:
-                    entry["measures"].update(found)
-        self.index.write()
+        self.measured[case_id] = measure(torch.as_tensor(pred).cpu().numpy(), spacing)
+        if self.measure_patients is not None and item.get("patient") is not None:
+            same = [i for i in self.measured if self.items[i].get("patient") == item["patient"]]
+            cases = [{**self.items[i], **self.measured[i]} for i in same]
+            for found in self.measure_patients(cases).values():
+                for i in same:
+                    self.measured[i].update(found)
+        return self.measured[case_id]
 
     def _overlay(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path:
         """Show the prediction on the input as it is on disk: the network's input may lie in another grid."""

@@ -7,7 +7,6 @@ version can hold the `shared` of another.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import io
 import json
@@ -19,6 +18,7 @@ from pathlib import Path
 import shared
 from shared.errors import InputError
 from shared.files import write_atomic
+from shared.messages import meant
 
 SHARED = Path(shared.__file__).resolve().parent
 ROOT = SHARED.parent
@@ -70,7 +70,7 @@ def package(
     info = {}
     for name, content in packed.items():
         path = target / "dist" / f"{name}_v{shared.__version__}.zip"
-        _replace(path, content)
+        write_atomic(path, content)
         info[path.stem] = {"checksum": hashlib.sha1(content).hexdigest(), "source": _source(path.name, repo)}
         absent = [kind for kind in EXPECTED if not (folder / name / kind).is_file()]
         note = f"  without {', '.join(absent)}" if absent else ""
@@ -87,9 +87,7 @@ def _known(names: Sequence[str], folder: Path) -> list[str]:
         raise InputError(f"no bundle in {folder}: run this in a checkout of the collection")
     for name in names:
         if name not in found:
-            near = difflib.get_close_matches(name, found, n=1)
-            remedy = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(found)}"
-            raise InputError(f"no bundle '{name}' in {folder}: {remedy}")
+            raise InputError(f"no bundle '{name}' in {folder}: {meant(name, found, 'there are ' + ', '.join(found))}")
     return sorted(set(names)) or found
 
 
@@ -155,11 +153,3 @@ def _write_info(path: Path, info: dict[str, dict[str, str]]) -> Path:
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     kept = {key: value for key, value in old.items() if key.endswith(f"_v{shared.__version__}")}
     return write_atomic(path, json.dumps(dict(sorted({**kept, **info}.items())), indent=4) + "\n")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    draft.replace(path)

@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, ProgressBar
 
 from shared.errors import InputError
+from shared.files import whole
 from shared.precision import describe
 
 LAST = "last.pt"
@@ -150,12 +151,8 @@ def save_whole(state: Any, path: Path) -> None:
 
     ignite's `Checkpoint` removes the old file before it writes the new one, atomic or not.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as draft:
         torch.save(state, draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 class BestMetric:

@@ -23,7 +23,7 @@ def data_dir(tmp_path_factory):
 
 
 def problems(config_file="train", bundle="emclip", **overrides):
-    return checkup(bundle, config_file, **overrides)[1]
+    return checkup(bundle, [config_file] if config_file else [], **overrides)
 
 
 def test_a_good_run_is_ready(here, data_dir, tmp_path, capsys):

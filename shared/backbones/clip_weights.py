@@ -12,9 +12,9 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
 from shared.backbones.clip_config import known_models, model_config
-from shared.backbones.messages import nearest, reason
 from shared.backbones.sam import read_checkpoint
 from shared.errors import InputError
+from shared.messages import nearest, reason
 
 
 def fetch_weights(name: str, tag: str) -> tuple[str, bool]:

@@ -11,11 +11,11 @@ from shared.backbones.clip import ClipImageEncoder, image_encoder_of
 from shared.backbones.clip_config import SCHEMAS, known_models
 from shared.backbones.clip_models import create_clip
 from shared.backbones.frozen_text import FrozenTextFeatures
-from shared.backbones.messages import nearest
 from shared.backbones.text_clip import ClipTextEncoder, text_encoder_of
 from shared.backbones.text_encoder import TextEncoder, TextFeatures
 from shared.backbones.text_hugging_face import HuggingFaceTextEncoder, build_hugging_face_encoder
 from shared.errors import InputError
+from shared.messages import nearest
 
 __all__ = [
     "ClipTextEncoder",

@@ -15,11 +15,11 @@ from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from torch import Tensor, nn
 
 from shared.backbones.clip_config import SCHEMAS, model_config
-from shared.backbones.messages import reason
 from shared.backbones.text_encoder import TextEncoder, TextFeatures
 from shared.backbones.text_hugging_face import cut_end
 from shared.backbones.tuning import apply_tuning
 from shared.errors import InputError
+from shared.messages import reason
 
 
 class ClipTextEncoder(TextEncoder):

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from shared.backbones.messages import reason
 from shared.backbones.text_encoder import TextEncoder, TextFeatures
 from shared.backbones.tuning import apply_tuning
 from shared.errors import InputError
+from shared.messages import reason
 
 POOLINGS = ("mean", "cls")
 WEIGHT_FILES = (

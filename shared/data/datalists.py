@@ -76,7 +76,7 @@ def parse_input(text: str | os.PathLike | Sequence[str | None] | None) -> dict:
     if isinstance(text, str) and text.strip().startswith("[") and text.strip().endswith("]"):
         text = [part.strip().strip("'\"") for part in text.strip()[1:-1].split(",")]
     image = _absolute(Path.cwd(), text)
-    if not _present(image):
+    if not present(image):
         raise InputError(f"--input {text!r} names no file: give a path, or a list with one path or None per sequence")
     return {"image": image, "case_id": _names(image)[0]}
 
@@ -84,7 +84,7 @@ def parse_input(text: str | os.PathLike | Sequence[str | None] | None) -> dict:
 def _expand(entry: Any, source: Path, where: str) -> dict:
     """Return a copy of one entry of the list with absolute paths; a bare path (Decathlon's ``test``) is the image."""
     item = dict(entry) if isinstance(entry, Mapping) else {"image": entry}
-    if not _present(item.get("image")):
+    if not present(item.get("image")):
         raise InputError(f"{where} in {source} names no image: give a path, or a list with one path or null a sequence")
     for key in PATH_KEYS:
         if key in item:
@@ -98,7 +98,8 @@ def _absolute(base: Path, paths: Any) -> Any:
     return None if is_missing(paths) else os.path.normpath(base / Path(str(paths)).expanduser())
 
 
-def _present(image: Any) -> list[str]:
+def present(image: Any) -> list[str]:
+    """Return the paths of a case's ``image``, one or a list, without missing sequences."""
     return [str(path) for path in (image if isinstance(image, (list, tuple)) else [image]) if not is_missing(path)]
 
 
@@ -126,7 +127,7 @@ def _with_case_ids(items: list[dict], where: str) -> list[dict]:
 
 def _names(image: Any) -> tuple[str, str, str]:
     """Return candidate names of a case, plainest first: from its files, its folder, and both."""
-    paths = [Path(path) for path in _present(image)]
+    paths = [Path(path) for path in present(image)]
     stems = [path.name if path.is_dir() else _stem(path) for path in paths]
     folder = paths[0].parent.name or "case"
     name = os.path.commonprefix(stems)

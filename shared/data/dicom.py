@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +54,7 @@ def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
     Raises:
         InputError: what that reader refuses; one line.
     """
-    files = [path for path in sorted(Path(folder).iterdir()) if path.is_file() and pydicom.misc.is_dicom(path)]
-    slices = [pydicom.dcmread(file) for file in files]
+    slices = [pydicom.dcmread(file) for file in _dicom_files(folder)]
     try:
         if not slices:
             raise ValueError("no DICOM file in this folder")
@@ -66,7 +65,11 @@ def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
 
 def has_dicom(folder: os.PathLike | str) -> bool:
     """Return True if at least one file directly in `folder` starts as a DICOM file does."""
-    return any(path.is_file() and pydicom.misc.is_dicom(path) for path in sorted(Path(folder).iterdir()))
+    return next(_dicom_files(folder), None) is not None
+
+
+def _dicom_files(folder: os.PathLike | str) -> Iterator[Path]:
+    return (path for path in sorted(Path(folder).iterdir()) if path.is_file() and pydicom.misc.is_dicom(path))
 
 
 def _order(slices: list) -> np.ndarray:

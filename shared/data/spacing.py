@@ -8,7 +8,7 @@ from typing import Any
 
 import nibabel as nib
 
-from .datalists import is_missing
+from .datalists import present
 
 KNOWN, NOMINAL = "mm", "nominal"  # what ``spacing`` of a case in a data list may say
 SCANNER = 1  # code of a NIfTI transform that a scanner's geometry gave
@@ -25,9 +25,7 @@ def spacing_is_known(item: Mapping[str, Any]) -> bool:
     """
     if item.get("spacing") is not None:
         return str(item["spacing"]).lower() == KNOWN
-    image = item["image"]
-    paths = [Path(path) for path in (image if isinstance(image, (list, tuple)) else [image]) if not is_missing(path)]
-    return all(_is_known(path) for path in paths)
+    return all(_is_known(Path(path)) for path in present(item["image"]))
 
 
 def _is_known(path: Path) -> bool:

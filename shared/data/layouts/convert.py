@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from shared.errors import InputError
+from shared.messages import reason
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _volume(source: Path, frame: int | None) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{source} cannot be read ({_first_line(error)}): get the file again") from error
+        raise InputError(f"{source} cannot be read ({reason(error)}): get the file again") from error
 
 
 def _opened(path: Path) -> Image.Image:
@@ -150,8 +151,4 @@ def _opened(path: Path) -> Image.Image:
         picture.load()
         return picture
     except Exception as error:
-        raise InputError(f"{path} cannot be read ({_first_line(error)}): get the file again") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise InputError(f"{path} cannot be read ({reason(error)}): get the file again") from error

@@ -8,6 +8,7 @@ import pandas as pd
 
 from shared.data.layouts.layout import Files
 from shared.errors import InputError
+from shared.messages import reason
 
 
 def read_sentences(files: Files) -> dict[str, str]:
@@ -34,5 +35,4 @@ def _read(path: Path) -> pd.DataFrame:
     except ImportError as error:
         raise InputError(f"{path} cannot be read: pip install openpyxl") from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise InputError(f"{path} cannot be read ({reason}): get the file again") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}): get the file again") from error

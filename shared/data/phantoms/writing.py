@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from shared.errors import InputError
+from shared.files import write_atomic
 
 
 def already_made(target: Path, recipe: dict[str, Any], entries: Collection[str] | None = None) -> bool:
@@ -48,9 +49,7 @@ def already_made(target: Path, recipe: dict[str, Any], entries: Collection[str] 
 
 def write_datalist(target: Path, content: dict[str, Any]) -> None:
     """Write `content` as JSON in one step, so that `target` is whole or absent whenever the process dies."""
-    draft = target.with_name(f".dataset.{os.getpid()}.json")
-    draft.write_text(json.dumps(content, indent=1))
-    draft.replace(target)
+    write_atomic(target, json.dumps(content, indent=1))
 
 
 def run_jobs(

@@ -1,9 +1,9 @@
-"""Words that error messages of the backbones share."""
+"""Words that error messages share."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def nearest(name: str, known: Sequence[str], count: int = 3) -> str:
@@ -13,6 +13,12 @@ def nearest(name: str, known: Sequence[str], count: int = 3) -> str:
     if found:
         return f"did you mean {' or '.join(found)}?"
     return f"choose one of {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}"
+
+
+def meant(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Say which one of the known names is meant, ``did you mean '...'?``, or `otherwise` if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean '{near[0]}'?" if near else otherwise
 
 
 def reason(error: BaseException) -> str:
