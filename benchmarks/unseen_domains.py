@@ -71,8 +71,9 @@ class Peer(torch.nn.Module):
         """Masks (B, S, H, W) of (B, 3 or 1, H, W)."""
         from emclip.network import TrainingOutput
 
-        spread, mean = torch.std_mean(image, dim=(-2, -1), keepdim=True)
-        masks = self.body(((image - mean) / (spread + 1e-5)).expand(-1, 3, -1, -1))
+        from shared.layers.fitting import standardize
+
+        masks = self.body(standardize(image).expand(-1, 3, -1, -1))
         return TrainingOutput([masks], None, None, None, None) if self.training else masks
 
 

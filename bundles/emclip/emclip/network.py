@@ -16,6 +16,7 @@ from shared.backbones.clip_config import model_config
 from shared.backbones.text import build_clip
 from shared.errors import InputError
 from shared.layers.em_clustering import EMAggregation, unit
+from shared.layers.fitting import pad_to_multiple, standardize
 from shared.layers.text_conditioning import TextToPixelAttention
 from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
 
@@ -181,16 +182,8 @@ class EMCLIP(nn.Module):
 
     def prepare(self, image: Tensor) -> Tensor:
         """Normalise, repeat a grey image, pad to what the network can halve, two tokens at least: (B, 3, H', W')."""
-        height, width = image.shape[-2:]
-        bottom = -height % self.multiple
-        right = max(-width % self.multiple, 2 * self.multiple - width)  # the norm of a single token is none
-        if self.normalization == "clip":
-            image = (image - self.mean) / self.std
-        else:
-            spread, mean = torch.std_mean(image, dim=(-2, -1), correction=0, keepdim=True)
-            image = (image - mean) / (spread + 1e-5)
-        image = image.expand(-1, 3, -1, -1)
-        return F.pad(image, (0, right, 0, bottom), mode="replicate")
+        image = (image - self.mean) / self.std if self.normalization == "clip" else standardize(image)
+        return pad_to_multiple(image.expand(-1, 3, -1, -1), self.multiple)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Four depths of CLIP's image tower, the last in the texts' space: (B, C_i, h, w)."""

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from shared.backbones.text import build_text_encoder
+from shared.layers.fitting import pad_to_multiple, standardize
 from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
 
 from .blocks import TARGET_PRIOR, TargetEnhancement, TextFusion, similarity_map
@@ -161,10 +161,7 @@ class TMCA(nn.Module):
 
     def prepare(self, image: Tensor) -> Tensor:
         """Mean 0 and deviation 1 an image; padded to what can be halved, two positions at least: (B, 1, H', W')."""
-        height, width = image.shape[-2:]
-        spread, mean = torch.std_mean(image, dim=(-2, -1), correction=0, keepdim=True)
-        right = max(-width % self.multiple, 2 * self.multiple - width)  # the norm of a single position is none
-        return F.pad((image - mean) / (spread + 1e-5), (0, right, 0, -height % self.multiple), mode="replicate")
+        return pad_to_multiple(standardize(image), self.multiple)
 
     def compare(self, levels: list[Tensor], sentences: Sentences | None) -> tuple[Tensor | None, list[Tensor]]:
         """Sentences in the levels' space (T, C), zero where absent, and each level's similarity map (B, 1, h, w)."""
