@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import gzip
-import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
+from tests.bundles import bad_input
+from tests.bundles.bad_input import (
+    assert_command_refused,
+    assert_inference_refused,
+    assert_training_refused,
+    broken_dataset_json,
+    broken_weights,
+    empty_training,
+    many_epochs,
+    mistyped,
+    no_dataset_json,
+    no_initial_weights,
+    no_label,
+    no_weights,
+    output_under_a_file,
+    unknown_split,
+)
 from tests.bundles.brainsegdmlf.helpers import CONFIGS, INFER, TRAIN, workflow
-from tests.bundles.running import PLAIN, assert_one_line, files, finish, input_error, options, run_bundle, table
+from tests.bundles.running import finish, input_error, table
 
 
-@dataclass
-class Place:
-    """A copy of the data set to spoil, and the overrides of the run that meets it."""
-
-    folder: Path
-    output: Path
-    weights: Path
-    override: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
-    def lists(self, change: Callable[[dict], Any]) -> None:
-        file = self.data / "dataset.json"
-        content = json.loads(file.read_text())
-        change(content)
-        file.write_text(json.dumps(content))
+class Place(bad_input.Place):
+    """Volumes to spoil."""
 
     def volume(self, name: str, change: Callable[[np.ndarray], np.ndarray], shift: float = 0.0) -> None:
         file = self.data / f"{name}.nii.gz"
@@ -75,16 +71,8 @@ def all_zero(place):
         place.volume(f"train_b_{name}", np.zeros_like)
 
 
-def empty_training(place):
-    place.lists(lambda lists: lists.update(training=[]))
-
-
 def undeclared_label(place):
     place.volume("train_b_seg", lambda a: 3 * a)
-
-
-def no_label(place):
-    place.lists(lambda lists: lists["training"][1].pop("label"))
 
 
 def truncated(place):
@@ -96,29 +84,8 @@ def not_nifti(place):
     (place.data / "train_b_t1.nii.gz").write_bytes(gzip.compress(b"PATIENT,AGE\n"))
 
 
-def mistyped(place):
-    place.override["output_dirr"] = "x"
-
-
-def many_epochs(place):
-    place.override["epochs"] = "many"
-
-
 def augmentation_by_word(place):
     place.override["augmentation"] = "lots"
-
-
-def output_under_a_file(place):
-    (place.folder / "file").write_text("")
-    place.override["output_dir"] = str(place.folder / "file" / "run")
-
-
-def no_dataset_json(place):
-    (place.data / "dataset.json").unlink()
-
-
-def broken_dataset_json(place):
-    (place.data / "dataset.json").write_text('{"training": [')
 
 
 def no_such_folder(place):
@@ -137,24 +104,12 @@ def no_sam(place):
     place.override["checkpoint"] = str(place.folder / "sam.pth")
 
 
-def no_initial_weights(place):
-    place.override["weights"] = str(place.weights / "model_2.pt")
-
-
 def unknown_encoder(place):
     place.override["encoder"] = "vit_s"
 
 
-def no_weights(place):
-    (place.weights / "model.pt").unlink()
-
-
 def other_weights(place):
     place.override["dmif"] = False
-
-
-def broken_weights(place):
-    (place.weights / "model.pt").write_bytes(b"not a checkpoint")
 
 
 def no_input(place):
@@ -171,10 +126,6 @@ def input_of_too_few(place):
 
 def input_with_nan(place):
     place.volume("test_a_t2", lambda a: np.where(a > 500, np.nan, a))
-
-
-def unknown_split(place):
-    place.override["split"] = "test"
 
 
 CASE = "case train_b"
@@ -219,54 +170,28 @@ INFERENCE = [
 
 @pytest.fixture
 def place(data_dir, weights_dir, tmp_path) -> Place:
-    shutil.copytree(data_dir, tmp_path / "data")
-    shutil.copytree(weights_dir, tmp_path / "weights")
-    (tmp_path / "output" / "models").mkdir(parents=True)
-    for name in ("last.pt", "model.pt"):
-        (tmp_path / "output" / "models" / name).write_bytes(b"hours of an earlier run")
-    return Place(tmp_path, tmp_path / "output", tmp_path / "weights")
+    return bad_input.make_place(Place, data_dir, weights_dir, tmp_path)
 
 
 @table(TRAINING)
 def test_training(spoil, parts, place, monkeypatch):
-    spoil(place)
-    before = files(place.folder)
-    monkeypatch.setattr("monai.engines.SupervisedTrainer.run", lambda self: pytest.fail("training began"))
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), **TRAIN, **place.override}
-    line = input_error(lambda: finish(workflow("train", "train", **settings)))
-    assert_one_line(line, parts)
-    after = {name: content for name, content in files(place.folder).items() if "tensorboard" not in name}
-    assert after == before
+    assert_training_refused(spoil, parts, place, workflow, TRAIN, monkeypatch)
 
 
 @table(INFERENCE)
 def test_inference(spoil, parts, place):
-    spoil(place)
-    before = files(place.folder)
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), "ckpt_dir": str(place.weights)}
-    line = input_error(lambda: finish(workflow("infer", "inference", **{**settings, **INFER, **place.override})))
-    assert_one_line(line, parts)
-    assert files(place.folder) == before
+    assert_inference_refused(spoil, parts, place, workflow, INFER)
 
 
 def test_several_problems_come_at_once(place):
     missing_file(place)
     undeclared_label(place)
     (place.data / "val_a_flair.nii.gz").unlink()
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), **TRAIN}
-    assert len(input_error(lambda: finish(workflow("train", "train", **settings))).splitlines()) == 3
+    flow = workflow("train", "train", **place.training(TRAIN))
+    assert len(input_error(finish, flow).splitlines()) == 3
 
 
 @pytest.mark.slow
 @table([row for row in TRAINING if row[0] in (nan_voxels, mistyped, many_epochs)])
 def test_command_line(spoil, parts, place):
-    """A real process: exit code 1, one line, no traceback. MONAI's own warning about trust may come before it."""
-    spoil(place)
-    settings = {"dataset_dir": place.data, "output_dir": place.output, **TRAIN, **PLAIN, **place.override}
-    done = run_bundle("--config_file", str(CONFIGS / "train.json"), *options(settings), check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    *_, last = done.stderr.strip().splitlines()
-    assert last.startswith("error: ")
-    assert done.stderr.count("error: ") == 1
-    assert_one_line(last, parts)
+    assert_command_refused(spoil, parts, place, CONFIGS, TRAIN)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,22 +11,32 @@ import torch
 from PIL import Image
 
 from shared.data import pictures
+from tests.bundles import bad_input
+from tests.bundles.bad_input import (
+    assert_command_refused,
+    assert_inference_refused,
+    assert_training_refused,
+    broken_dataset_json,
+    broken_weights,
+    empty_training,
+    many_epochs,
+    missing_picture,
+    mistyped,
+    no_dataset_json,
+    no_initial_weights,
+    no_label,
+    no_picture,
+    no_weights,
+    output_under_a_file,
+    truncated_picture,
+    unknown_split,
+)
 from tests.bundles.emclip.helpers import CONFIGS, INFER, QUIET, SENTENCES, TRAIN, train, workflow
-from tests.bundles.running import PLAIN, assert_one_line, files, finish, input_error, options, run_bundle, table
+from tests.bundles.running import finish, input_error, table
 
 
-@dataclass
-class Place:
-    """A copy of the data set to spoil, and the overrides of the run that meets it."""
-
-    folder: Path
-    output: Path
-    weights: Path
-    override: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
+class Place(bad_input.Place):
+    """The photograph to spoil."""
 
     @property
     def picture(self) -> Path:
@@ -40,28 +45,6 @@ class Place:
     @property
     def label(self) -> Path:
         return self.data / "camera_a" / "eye_001_label.png"
-
-    def lists(self, change: Callable[[dict], Any]) -> None:
-        file = self.data / "dataset.json"
-        content = json.loads(file.read_text())
-        change(content)
-        file.write_text(json.dumps(content))
-
-
-def missing_picture(place):
-    place.picture.unlink()
-
-
-def truncated_picture(place):
-    place.picture.write_bytes(place.picture.read_bytes()[:40])
-
-
-def no_picture(place):
-    place.picture.write_bytes(b"PATIENT,AGE\n")
-
-
-def no_label(place):
-    place.lists(lambda lists: lists["training"][1].pop("label"))
 
 
 def undeclared_label(place):
@@ -76,18 +59,6 @@ def label_of_another_size(place):
 
 def unknown_labelled(place):
     place.lists(lambda lists: lists["training"][1].update(labelled=["optic disk"]))
-
-
-def empty_training(place):
-    place.lists(lambda lists: lists.update(training=[]))
-
-
-def no_dataset_json(place):
-    (place.data / "dataset.json").unlink()
-
-
-def broken_dataset_json(place):
-    (place.data / "dataset.json").write_text('{"training": [')
 
 
 def source_without_a_picture(place):
@@ -153,33 +124,8 @@ def unknown_guidance(place):
     place.override["text_guidance"] = "deep"
 
 
-def mistyped(place):
-    place.override["output_dirr"] = "x"
-
-
-def many_epochs(place):
-    place.override["epochs"] = "many"
-
-
 def one_image_size(place):
     place.override["image_size"] = 128
-
-
-def output_under_a_file(place):
-    (place.folder / "file").write_text("")
-    place.override["output_dir"] = str(place.folder / "file" / "run")
-
-
-def no_initial_weights(place):
-    place.override["weights"] = str(place.weights / "model_2.pt")
-
-
-def no_weights(place):
-    (place.weights / "model.pt").unlink()
-
-
-def broken_weights(place):
-    (place.weights / "model.pt").write_bytes(b"not a checkpoint")
 
 
 def weights_of_an_ablation(place):
@@ -197,10 +143,6 @@ def no_input(place):
 def a_volume_for_a_picture(place):
     (place.folder / "brain.nii.gz").write_bytes(b"\x1f\x8b\x08\x00 a volume")
     place.override["input"] = str(place.folder / "brain.nii.gz")
-
-
-def unknown_split(place):
-    place.override["split"] = "test"
 
 
 CASE = "case eye_001_camera_a"
@@ -250,41 +192,25 @@ INFERENCE = [
 
 @pytest.fixture
 def place(data_dir, weights_dir, tmp_path) -> Place:
-    shutil.copytree(data_dir, tmp_path / "data")
-    shutil.copytree(weights_dir, tmp_path / "weights")
-    (tmp_path / "output" / "models").mkdir(parents=True)
-    for name in ("last.pt", "model.pt"):
-        (tmp_path / "output" / "models" / name).write_bytes(b"hours of an earlier run")
-    return Place(tmp_path, tmp_path / "output", tmp_path / "weights")
+    return bad_input.make_place(Place, data_dir, weights_dir, tmp_path)
 
 
 @table(TRAINING)
 def test_training(spoil, parts, place, monkeypatch):
-    spoil(place)
-    before = files(place.folder)
-    monkeypatch.setattr("monai.engines.SupervisedTrainer.run", lambda self: pytest.fail("training began"))
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), **TRAIN, **place.override}
-    assert_one_line(input_error(lambda: finish(workflow("train", "train", **settings))), parts)
-    after = {name: content for name, content in files(place.folder).items() if "tensorboard" not in name}
-    assert after == before
+    assert_training_refused(spoil, parts, place, workflow, TRAIN, monkeypatch)
 
 
 @table(INFERENCE)
 def test_inference(spoil, parts, place):
-    spoil(place)
-    before = files(place.folder)
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), "ckpt_dir": str(place.weights)}
-    line = input_error(lambda: finish(workflow("infer", "inference", **{**settings, **INFER, **place.override})))
-    assert_one_line(line, parts)
-    assert files(place.folder) == before
+    assert_inference_refused(spoil, parts, place, workflow, INFER)
 
 
 def test_several_problems_come_at_once(place):
     missing_picture(place)
     (place.data / "camera_a" / "eye_002_label.png").unlink()
     (place.data / "camera_c" / "eye_006.png").unlink()
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), **TRAIN}
-    assert len(input_error(lambda: finish(workflow("train", "train", **settings))).splitlines()) == 3
+    flow = workflow("train", "train", **place.training(TRAIN))
+    assert len(input_error(finish, flow).splitlines()) == 3
 
 
 def test_grey_pictures_are_accepted_and_said_once(place, capsys, monkeypatch):
@@ -300,13 +226,4 @@ def test_grey_pictures_are_accepted_and_said_once(place, capsys, monkeypatch):
 @pytest.mark.slow
 @table([row for row in TRAINING if row[0] is domain_without_a_picture])
 def test_command_line(spoil, parts, place):
-    """A real process: exit code 1, one line, no traceback. MONAI's own warning about trust may come before it."""
-    spoil(place)
-    settings = {"dataset_dir": place.data, "output_dir": place.output, **TRAIN, **PLAIN, **place.override}
-    done = run_bundle("--config_file", str(CONFIGS / "train.json"), *options(settings), check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    *_, last = done.stderr.strip().splitlines()
-    assert last.startswith("error: ")
-    assert done.stderr.count("error: ") == 1
-    assert_one_line(last, parts)
+    assert_command_refused(spoil, parts, place, CONFIGS, TRAIN)

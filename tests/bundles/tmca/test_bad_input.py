@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,22 +11,32 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.bundles.running import PLAIN, assert_one_line, files, finish, input_error, options, run_bundle, table
+from tests.bundles import bad_input
+from tests.bundles.bad_input import (
+    assert_command_refused,
+    assert_inference_refused,
+    assert_training_refused,
+    broken_dataset_json,
+    broken_weights,
+    empty_training,
+    many_epochs,
+    missing_picture,
+    mistyped,
+    no_dataset_json,
+    no_initial_weights,
+    no_label,
+    no_picture,
+    no_weights,
+    output_under_a_file,
+    truncated_picture,
+    unknown_split,
+)
+from tests.bundles.running import assert_one_line, finish, input_error, table
 from tests.bundles.tmca.helpers import CONFIGS, INFER, NETWORK, QUIET, SENTENCE, TRAIN, train, workflow
 
 
-@dataclass
-class Place:
-    """A copy of the data set to spoil, and the overrides of the run that meets it."""
-
-    folder: Path
-    output: Path
-    weights: Path
-    override: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
+class Place(bad_input.Place):
+    """The X-ray to spoil."""
 
     @property
     def picture(self) -> Path:
@@ -39,28 +45,6 @@ class Place:
     @property
     def label(self) -> Path:
         return self.data / "training" / "chest_001_mask.png"
-
-    def lists(self, change: Callable[[dict], Any]) -> None:
-        file = self.data / "dataset.json"
-        content = json.loads(file.read_text())
-        change(content)
-        file.write_text(json.dumps(content))
-
-
-def missing_picture(place):
-    place.picture.unlink()
-
-
-def truncated_picture(place):
-    place.picture.write_bytes(place.picture.read_bytes()[:40])
-
-
-def no_picture(place):
-    place.picture.write_bytes(b"PATIENT,AGE\n")
-
-
-def no_label(place):
-    place.lists(lambda lists: lists["training"][1].pop("label"))
 
 
 def mask_of_greys(place):
@@ -75,18 +59,6 @@ def mask_of_another_size(place):
 
 def text_of_numbers(place):
     place.lists(lambda lists: lists["training"][1].update(text=[1, 2]))
-
-
-def empty_training(place):
-    place.lists(lambda lists: lists.update(training=[]))
-
-
-def no_dataset_json(place):
-    (place.data / "dataset.json").unlink()
-
-
-def broken_dataset_json(place):
-    (place.data / "dataset.json").write_text('{"training": [')
 
 
 def unknown_backbone(place):
@@ -127,33 +99,8 @@ def unknown_tuning(place):
     place.override["text_tuning"] = "freeze"
 
 
-def mistyped(place):
-    place.override["output_dirr"] = "x"
-
-
-def many_epochs(place):
-    place.override["epochs"] = "many"
-
-
 def two_image_sizes(place):
     place.override["image_size"] = [64, 64]
-
-
-def output_under_a_file(place):
-    (place.folder / "file").write_text("")
-    place.override["output_dir"] = str(place.folder / "file" / "run")
-
-
-def no_initial_weights(place):
-    place.override["weights"] = str(place.weights / "model_2.pt")
-
-
-def no_weights(place):
-    (place.weights / "model.pt").unlink()
-
-
-def broken_weights(place):
-    (place.weights / "model.pt").write_bytes(b"not a checkpoint")
 
 
 def weights_of_an_ablation(place):
@@ -175,10 +122,6 @@ def text_without_input(place):
 
 def text_of_one_number(place):
     place.override |= {"input": str(place.picture), "text": 3}
-
-
-def unknown_split(place):
-    place.override["split"] = "test"
 
 
 CASE = "case chest_001"
@@ -224,41 +167,25 @@ INFERENCE = [
 
 @pytest.fixture
 def place(data_dir, weights_dir, tmp_path) -> Place:
-    shutil.copytree(data_dir, tmp_path / "data")
-    shutil.copytree(weights_dir, tmp_path / "weights")
-    (tmp_path / "output" / "models").mkdir(parents=True)
-    for name in ("last.pt", "model.pt"):
-        (tmp_path / "output" / "models" / name).write_bytes(b"hours of an earlier run")
-    return Place(tmp_path, tmp_path / "output", tmp_path / "weights")
+    return bad_input.make_place(Place, data_dir, weights_dir, tmp_path)
 
 
 @table(TRAINING)
 def test_training(spoil, parts, place, monkeypatch):
-    spoil(place)
-    before = files(place.folder)
-    monkeypatch.setattr("monai.engines.SupervisedTrainer.run", lambda self: pytest.fail("training began"))
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), **TRAIN, **place.override}
-    assert_one_line(input_error(lambda: finish(workflow("train", "train", **settings))), parts)
-    after = {name: content for name, content in files(place.folder).items() if "tensorboard" not in name}
-    assert after == before
+    assert_training_refused(spoil, parts, place, workflow, TRAIN, monkeypatch)
 
 
 @table(INFERENCE)
 def test_inference(spoil, parts, place):
-    spoil(place)
-    before = files(place.folder)
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), "ckpt_dir": str(place.weights)}
-    line = input_error(lambda: finish(workflow("infer", "inference", **{**settings, **INFER, **place.override})))
-    assert_one_line(line, parts)
-    assert files(place.folder) == before
+    assert_inference_refused(spoil, parts, place, workflow, INFER)
 
 
 def test_several_problems_come_at_once(place):
     missing_picture(place)
     (place.data / "training" / "chest_002_mask.png").unlink()
     (place.data / "validation" / "chest_006.png").unlink()
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), **TRAIN}
-    assert len(input_error(lambda: finish(workflow("train", "train", **settings))).splitlines()) == 3
+    flow = workflow("train", "train", **place.training(TRAIN))
+    assert len(input_error(finish, flow).splitlines()) == 3
 
 
 def test_masks_of_0_and_255(place):
@@ -293,22 +220,12 @@ def test_no_sentences_are_said_once(place, capsys):
 def test_weights_of_the_image_only_twin_need_its_file(place):
     network = workflow("infer", ["inference", "image_only"], **NETWORK).parser.get_parsed_content("network_def")
     torch.save(network.state_dict(), place.weights / "model.pt")
-    settings = {"dataset_dir": str(place.data), "output_dir": str(place.output), "ckpt_dir": str(place.weights)}
-    line = input_error(lambda: finish(workflow("infer", "inference", **settings, **INFER)))
+    line = input_error(lambda: finish(workflow("infer", "inference", **place.inference(INFER))))
     assert_one_line(line, ["belong to another network", "missing"])
-    finish(workflow("infer", ["inference", "image_only"], **settings, **INFER, overlays=False))
+    finish(workflow("infer", ["inference", "image_only"], **place.inference({**INFER, "overlays": False})))
 
 
 @pytest.mark.slow
 @table([row for row in TRAINING if row[0] is unknown_backbone])
 def test_command_line(spoil, parts, place):
-    """A real process: exit code 1, one line, no traceback. MONAI's own warning about trust may come before it."""
-    spoil(place)
-    settings = {"dataset_dir": place.data, "output_dir": place.output, **TRAIN, **PLAIN, **place.override}
-    done = run_bundle("--config_file", str(CONFIGS / "train.json"), *options(settings), check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    *_, last = done.stderr.strip().splitlines()
-    assert last.startswith("error: ")
-    assert done.stderr.count("error: ") == 1
-    assert_one_line(last, parts)
+    assert_command_refused(spoil, parts, place, CONFIGS, TRAIN)
