@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,42 @@ def finish(flow: ConfigWorkflow) -> ConfigWorkflow:
     flow.run()
     flow.finalize()
     return flow
+
+
+@dataclass
+class Run:
+    """A training that is over: what it printed, and what `check_properties` missed before it."""
+
+    flow: ConfigWorkflow
+    output: Path
+    text: str
+    missing: list[str] | None
+
+
+def recorded(flow: ConfigWorkflow, output: Path) -> Run:
+    """Run a workflow that writes to `output`."""
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        flow.initialize()
+        missing = flow.check_properties()
+        flow.run()
+        flow.finalize()
+    return Run(flow, output, text.getvalue(), missing)
+
+
+def train_and_kill(configs: Path, settings: dict[str, Any]) -> Path:
+    """Kill a training, in a process of its own, once its first checkpoint is there; the path of that."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs / "train.json")]
+    command += options({**settings, **PLAIN})
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=quiet, stderr=quiet)
+    last = Path(settings["output_dir"]) / "models" / "last.pt"
+    try:
+        while process.poll() is None and not last.exists():
+            time.sleep(0.01)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    return last
 
 
 def options(values: dict[str, Any]) -> list[str]:

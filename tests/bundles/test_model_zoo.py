@@ -2,10 +2,14 @@
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+from monai.bundle import verify_metadata, verify_net_in_out
 
 from tests.bundles.running import ROOT
 
@@ -16,6 +20,7 @@ SECTIONS = ["Authors", "Tags", "Model Description", "Data", "Performance", "Addi
 SECTIONS += ["System Configuration", "Limitations", "Citation Info", "References"]  # of its docs/readme_template.md
 INFERENCE = ["bundle_root", "device", "network_def", "inferer", "output_dir", "dataset_dir", "evaluator"]
 TRAIN = ["bundle_root", "device", "dataset_dir", "network_def", "train", "validate"]
+REAL = os.environ.get("BUNDLES_REAL_DATA")
 LARGEST = 25 * 2**20  # bytes of one file in git
 
 
@@ -40,6 +45,21 @@ def test_files_that_must_be_there(bundle):
 def test_version_is_in_the_changelog(bundle):
     metadata = content(bundle, "metadata.json")
     assert re.fullmatch(r"\d+\.\d+\.\d+", metadata["version"]) and metadata["version"] in metadata["changelog"]
+
+
+@pytest.mark.skipif(not REAL, reason="BUNDLES_REAL_DATA is not set")
+def test_metadata_follows_the_schema(bundle, tmp_path):
+    copy = tmp_path / "schema.json"
+    shutil.copy(Path(str(REAL)) / "schema" / "meta_schema_20240725.json", copy)
+    verify_metadata(meta_file=str(bundle / "configs" / "metadata.json"), filepath=str(copy))
+
+
+@pytest.mark.parametrize("config", ["inference.json", "train.json"])
+def test_verify_net_in_out(bundle, config, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    configs = bundle / "configs"
+    meta, file = str(configs / "metadata.json"), str(configs / config)
+    verify_net_in_out("network_def", meta_file=meta, config_file=file, device="cpu")
 
 
 def test_image_and_pred_come_first(bundle):

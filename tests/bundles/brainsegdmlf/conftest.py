@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
 
 from tests.bundles.brainsegdmlf.helpers import BUNDLE, TRAIN, workflow, write_case
+from tests.bundles.running import Run, recorded
 
 STORED = {  # how each case lies in its file: axes, tilt in degrees
     "train_a": ("RAS", 0),
@@ -57,13 +55,9 @@ def weights_dir(tmp_path_factory) -> Path:
 
 
 @dataclass
-class Run:
-    """A training that is over."""
+class ShippedRun(Run):
+    """A training that is over, and the shipped weights before and after it."""
 
-    flow: ConfigWorkflow
-    output: Path
-    text: str
-    missing: list[str] | None
     shipped: tuple[str | None, str | None]
 
 
@@ -73,15 +67,10 @@ def shipped_weights() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, data_dir) -> Run:
+def trained(tmp_path_factory, data_dir) -> ShippedRun:
     """Two epochs, `bundle_root` left to the config."""
     output = tmp_path_factory.mktemp("trained")
     before = shipped_weights()
     places = {"dataset_dir": str(data_dir), "output_dir": str(output)}
     flow = workflow("train", "train", **places, **{**TRAIN, "epochs": 2, "overlays": 2})
-    with contextlib.redirect_stdout(io.StringIO()) as text:
-        flow.initialize()
-        missing = flow.check_properties()
-        flow.run()
-        flow.finalize()
-    return Run(flow, output, text.getvalue(), missing, (before, shipped_weights()))
+    return ShippedRun(**vars(recorded(flow, output)), shipped=(before, shipped_weights()))

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import pandas as pd
 import pytest
@@ -14,7 +10,7 @@ import torch
 from ignite.engine import Events
 
 from tests.bundles.brainsegdmlf.helpers import CONFIGS, TRAIN, train, workflow
-from tests.bundles.running import ROOT, environment, finish, input_error, options
+from tests.bundles.running import finish, input_error, train_and_kill
 
 
 def test_no_property_is_missing(trained):
@@ -105,18 +101,7 @@ def test_regions_that_overlap(data_dir, tmp_path):
 def test_resume_after_kill(data_dir, tmp_path, capfd):
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
     settings = {**places, **TRAIN, "epochs": 6, "overlays": 0}
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "train.json")]
-    command += options({**settings, "device": "cpu", "amp": False})
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    last = tmp_path / "models" / "last.pt"
-    try:
-        while process.poll() is None and not last.exists():
-            time.sleep(0.01)
-    finally:
-        process.kill()
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    last = train_and_kill(CONFIGS, settings)
     saved = torch.load(last, weights_only=True)
     done = saved["trainer"]["iteration"] // saved["trainer"]["epoch_length"]
     assert 1 <= done < 6

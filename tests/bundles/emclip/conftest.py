@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
 
 from shared.data.phantoms.fundus import make_fundus_phantoms
 from tests.bundles.emclip.helpers import TRAIN, workflow
+from tests.bundles.running import Run, recorded
 
 
 @pytest.fixture(scope="session")
@@ -35,25 +32,9 @@ def weights_dir(tmp_path_factory) -> Path:
     return folder
 
 
-@dataclass
-class Run:
-    """A training that is over."""
-
-    flow: ConfigWorkflow
-    output: Path
-    text: str
-    missing: list[str] | None
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, data_dir) -> Run:
     """Two epochs, `bundle_root` left to the config."""
     output = tmp_path_factory.mktemp("trained")
     places = {"dataset_dir": str(data_dir), "output_dir": str(output)}
-    flow = workflow("train", "train", **places, **{**TRAIN, "epochs": 2})
-    with contextlib.redirect_stdout(io.StringIO()) as text:
-        flow.initialize()
-        missing = flow.check_properties()
-        flow.run()
-        flow.finalize()
-    return Run(flow, output, text.getvalue(), missing)
+    return recorded(workflow("train", "train", **places, **{**TRAIN, "epochs": 2}), output)

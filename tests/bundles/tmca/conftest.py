@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
 
 from shared.data.phantoms.chest import make_chest_phantoms
+from tests.bundles.running import Run, recorded
 from tests.bundles.tmca.helpers import NETWORK, TRAIN, workflow
 
 
@@ -36,25 +33,9 @@ def weights_dir(tmp_path_factory) -> Path:
     return folder
 
 
-@dataclass
-class Run:
-    """A training that is over."""
-
-    flow: ConfigWorkflow
-    output: Path
-    text: str
-    missing: list[str] | None
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, data_dir) -> Run:
     """Two epochs, `bundle_root` left to the config."""
     output = tmp_path_factory.mktemp("trained")
     places = {"dataset_dir": str(data_dir), "output_dir": str(output)}
-    flow = workflow("train", "train", **places, **{**TRAIN, "epochs": 2})
-    with contextlib.redirect_stdout(io.StringIO()) as text:
-        flow.initialize()
-        missing = flow.check_properties()
-        flow.run()
-        flow.finalize()
-    return Run(flow, output, text.getvalue(), missing)
+    return recorded(workflow("train", "train", **places, **{**TRAIN, "epochs": 2}), output)
