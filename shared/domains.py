@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from shared.errors import InputError
 from shared.files import write_atomic
 from shared.report import WIDTH, CaseReport, ReportHandler, case_name
+from shared.tables import aligned, fitting, markdown
 
 Rows = Sequence[Mapping[str, Any]]
 METRICS = {"dice": ("dice", ".2f"), "hd95": ("hd95_mm", ".1f")}  # name in the table: column of the cases, format
@@ -86,20 +87,20 @@ def domain_text(table: pd.DataFrame, unit: str = "mm", title: str = "domains") -
     classes, lines = list(table["class"].unique()), _lines(table)
     wide = [[title, "n", *_headings(unit) * len(classes)]]
     wide += [[f"  {line.name}", line.counts, *line.cells] for line in lines]
-    widths = _widths(wide)
+    widths = fitting(wide)
     groups = " " * (widths[0] + 2 + widths[1])
     for index, name in enumerate(classes, start=1):
         widths[2 * index + 1] = max(widths[2 * index + 1], len(name) - 2 - widths[2 * index])
         groups += "  " + name.rjust(widths[2 * index] + 2 + widths[2 * index + 1])
     if len(groups) <= WIDTH:
-        return "\n".join([*([groups] if len(classes) > 1 else []), *_aligned(wide, widths)])
+        return "\n".join([*([groups] if len(classes) > 1 else []), *aligned(wide, widths)])
     first = max(map(len, classes))
     long = [[title, "class".ljust(first), "n", *_headings(unit)]]
     for line in lines:
         pairs = zip(line.cells[::2], line.cells[1::2])
         for index, (name, count, pair) in enumerate(zip(classes, line.n, pairs)):
             long.append(["" if index else f"  {line.name}", name.ljust(first), count, *pair])
-    return "\n".join(_aligned(long, _widths(long)))
+    return "\n".join(aligned(long))
 
 
 def domain_markdown(table: pd.DataFrame, unit: str = "mm") -> str:
@@ -112,9 +113,7 @@ def domain_markdown(table: pd.DataFrame, unit: str = "mm") -> str:
     """
     lines = _lines(table)
     headings = ["domain", "n", *(f"{name} {metric}" for name in table["class"].unique() for metric in _headings(unit))]
-    shown = [headings, ["---", *["---:"] * (len(headings) - 1)]]
-    shown += [[line.name, line.counts, *line.cells] for line in lines]
-    rows = ["| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |" for cells in shown]
+    rows = markdown([headings, *([line.name, line.counts, *line.cells] for line in lines)])
     order = ", in the order of the structures where it differs" if any("," in line.counts for line in lines) else ""
     note = (
         f'Mean ± standard deviation over the n annotated cases of a domain{order}; HD95 in {unit}; "-": nothing '
@@ -324,18 +323,6 @@ def _lines(table: pd.DataFrame) -> list[_Line]:
         cells = [_cell(metric, line) for _, line in means.iterrows() for metric in METRICS]
         lines.append(_Line(MEAN, [""] * len(means), cells))
     return lines
-
-
-def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*lines)]
-
-
-def _aligned(lines: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
-    """Return lines with the first column to the left and the others to the right, two blanks apart."""
-    return [
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:]))]).rstrip()
-        for line in lines
-    ]
 
 
 def _limits(cases: pd.DataFrame, means: pd.Series) -> tuple[float, float]:

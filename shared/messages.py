@@ -22,5 +22,5 @@ def meant(name: str, known: Iterable[str], otherwise: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error's message, or its kind."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
+    """Return the first line of an error's message without its last stop, or the error's kind."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".:")[:160]

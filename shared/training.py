@@ -15,6 +15,7 @@ from ignite.handlers import Checkpoint, ProgressBar
 
 from shared.errors import InputError
 from shared.files import whole
+from shared.messages import reason
 from shared.precision import describe
 
 LAST = "last.pt"
@@ -109,14 +110,14 @@ class RunCheckpoint:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a file that is not its own
             raise InputError(
-                f"{path} cannot be read ({first_line(error)}): move it away, or start without --resume"
+                f"{path} cannot be read ({reason(error)}): move it away, or start without --resume"
             ) from error
         try:
             wrong = misfits(self.network.state_dict(), state["network"])
             if not wrong:
                 Checkpoint.load_objects(self.objects, state)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} cannot be resumed ({first_line(error)}): {SAME_OPTIONS}") from error
+            raise InputError(f"{path} cannot be resumed ({reason(error)}): {SAME_OPTIONS}") from error
         if wrong:
             raise InputError(f"{path} belongs to another network ({wrong}): {SAME_OPTIONS}")
         if trainer.state.epoch >= epochs:
@@ -247,7 +248,7 @@ def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"weights {file} cannot be read ({first_line(error)}): download or train again") from error
+        raise InputError(f"weights {file} cannot be read ({reason(error)}): download or train again") from error
     if not isinstance(content, dict):
         raise InputError(f"weights {file} hold a {type(content).__name__}, not a state_dict: download or train again")
     state: Any = content.get("network", content.get("model", content))
@@ -256,11 +257,6 @@ def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
     if wrong:
         raise InputError(f"weights {file} belong to another network ({wrong}): give the options they were trained with")
     own.load_state_dict(state)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind if it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)[:120]
 
 
 def load_initial(network: torch.nn.Module, path: str | os.PathLike | None = None) -> None:

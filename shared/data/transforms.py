@@ -20,6 +20,7 @@ from monai.transforms import Compose, LoadImage, MapTransform
 from shared.data.datalists import is_missing
 from shared.data.dicom import DicomSeriesReader
 from shared.errors import InputError
+from shared.messages import reason
 
 AFFINE_TOLERANCE = 1e-3  # largest difference of any entry of two affines, mm (our choice)
 BACKGROUND_SHARE = 0.1  # of all voxels: fewer are no background
@@ -189,7 +190,7 @@ def load_volume(path: str | os.PathLike, where: str) -> MetaTensor:
     except Exception as error:
         if isinstance(error, MemoryError):
             raise
-        raise InputError(f"{where}: {path} cannot be read ({_reason(error)}): {FORMATS}") from error
+        raise InputError(f"{where}: {path} cannot be read ({reason(error)}): {FORMATS}") from error
     if volume.ndim == 5 and volume.shape[3] == 1:
         volume = volume.squeeze(3)
     if volume.ndim == 3:
@@ -263,11 +264,6 @@ def check_same_grid(first: tuple[str, tuple, Any], other: tuple[str, tuple, Any]
 
 def _shape(shape: Sequence[int]) -> str:
     return " x ".join(str(int(size)) for size in shape)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(".:")[:160] if text else type(error).__name__
 
 
 class ZeroBackgroundd(MapTransform):

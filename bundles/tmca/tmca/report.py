@@ -18,6 +18,7 @@ from shared.files import write_atomic
 from shared.metrics import dice, surface_metrics
 from shared.overlays import save_overlay
 from shared.report import CaseReport, ReportHandler, case_name
+from shared.tables import aligned, markdown
 
 from .data import TEXT
 from .variants import KEYS
@@ -105,7 +106,7 @@ class SentenceReport(CaseReport):
     ) -> tuple[Path, ...]:
         """Write ``sentences.csv`` and ``sentences.md`` beside the files of `CaseReport.write`; return all paths."""
         folder = Path(output_dir)
-        parts = [_markdown(lines) for lines in self._tables()]
+        parts = ["\n".join(markdown(lines)) for lines in self._tables()]
         own = (
             write_atomic(folder / "sentences.csv", self.sentence_table().to_csv(index=False)),
             write_atomic(folder / "sentences.md", "\n\n".join([*parts, NOTE]) + "\n"),
@@ -114,7 +115,8 @@ class SentenceReport(CaseReport):
 
     def text(self, title: str = "validation") -> str:
         """Return the cases, the variants and Dice by size for the terminal."""
-        return "\n".join([super().text(title), *(_aligned(lines) for lines in self._tables())])
+        indented = ([lines[0], *(["  " + name, *cells] for name, *cells in lines[1:])] for lines in self._tables())
+        return "\n".join([super().text(title), *(line for lines in indented for line in aligned(lines))])
 
     def _tables(self) -> list[list[list[str]]]:
         """Return cells of two tables: a line a variant; Dice, a line a size of the target."""
@@ -180,17 +182,3 @@ class SentenceReportHandler(ReportHandler):
                         path, output["image"], masks[0], label, title=case_id, names=self.class_names, caption=sentence
                     )
                 )
-
-
-def _aligned(lines: list[list[str]]) -> str:
-    first = max(len(line[0]) for line in lines) + 2
-    rest = [max(map(len, column)) for column in zip(*(line[1:] for line in lines))]
-    return "\n".join(
-        f"{'  ' * (i > 0) + line[0]:<{first}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(line[1:], rest))
-        for i, line in enumerate(lines)
-    )
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [lines[0], rule, *lines[1:]])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from brainsegdmlf.inferer import PlaneInferer
 from monai.data import MetaTensor
 
-from brainsegdmlf.inferer import PlaneInferer
 from shared.errors import InputError
 
 OPTIONS = {"roi_size": (4, 4), "sw_batch_size": 3, "overlap": 0.25, "mode": "gaussian"}
