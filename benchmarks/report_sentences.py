@@ -1,0 +1,159 @@
+"""TMCA, its image-only twin, its ablations and MONAI's UNet on QaTa-COV19, at equal time.
+
+Every model gets the bundle's own pipeline: images, augmentation, mask loss, optimiser, cosine schedule, and the same
+CPU seconds of training on the same number of threads (images are augmented in a second process, whose time is not
+counted); only the network and its loss on sentences differ. The weights at the end of the time are measured on all
+validation images, with the right, with no and with shuffled sentences.
+
+    python benchmarks/report_sentences.py run ours --minutes 12   # one model, writes a file in results
+    python benchmarks/report_sentences.py table                   # all results, as Markdown and JSON
+
+The images are found through BUNDLES_REAL_DATA (folder with ``qata_cov19``); they are not part of the project.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fire
+import pandas as pd
+import torch
+from monai.bundle import ConfigParser
+from monai.networks.nets import UNet
+from monai.utils import set_determinism
+from record import RESULTS, cpu_name, save
+from timed import train_for
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "bundles" / "tmca"
+FOLDER = RESULTS / "report_sentences"
+sys.path[:0] = [str(ROOT), str(BUNDLE)]
+
+from shared.tables import markdown  # noqa: E402
+
+NO_TEXT: dict[str, Any] = {"text_encoder": None}
+SWITCHES: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "ours_image_only": NO_TEXT,
+    "ours_no_alignment": {"alignment": "off"},
+    "ours_global_alignment": {"alignment": "global"},
+    "ours_hard_targets": {"targets": "hard"},
+    "ours_no_enhancement": {"enhancement": False},
+    "unet": NO_TEXT,
+}
+LABELS = {
+    "ours": "TMCA",
+    "ours_image_only": "its image-only twin",
+    "ours_no_alignment": "TMCA, alignment off",
+    "ours_global_alignment": "TMCA, alignment of the whole image alone",
+    "ours_hard_targets": "TMCA, hard targets",
+    "ours_no_enhancement": "TMCA, enhancement off",
+    "unet": "MONAI UNet, image only",
+}
+COLUMNS = {"right": "Dice, right sentence", "none": "no sentence", "shuffled": "shuffled"}
+
+
+class Peer(torch.nn.Module):
+    """MONAI's UNet, which sees standardised images and no text, and answers as the bundle's loss expects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = UNet(2, 1, 1, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2)
+
+    def forward(self, image: Tensor, text: Any = None) -> Any:
+        """Masks (B, 1, H, W) of (B, 1, H, W)."""
+        from tmca.network import TrainingOutput
+
+        from shared.layers.fitting import standardize
+
+        masks = self.body(standardize(image))
+        return TrainingOutput([masks], None) if self.training else masks
+
+
+def config(output_dir: str, **overrides: Any) -> ConfigParser:
+    """The bundle's training config for QaTa-COV19."""
+    data = Path(os.environ.get("BUNDLES_REAL_DATA", "")) / "qata_cov19"
+    if not (data / "dataset.json").is_file():
+        raise SystemExit(f"no images in {data}: set BUNDLES_REAL_DATA to the folder that holds qata_cov19")
+    parser = ConfigParser()
+    parser.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", "qata.json")])
+    parser.update(
+        {
+            "bundle_root": str(BUNDLE),
+            "dataset_dir": str(data),
+            "output_dir": output_dir,
+            "device": torch.device("cpu"),
+            "epochs": 100000,
+            "overlays": 0,
+            "train#handlers": [],
+            **overrides,
+        }
+    )
+    parser.get_parsed_content("code")
+    return parser
+
+
+def run(
+    model: str,
+    minutes: float = 12,
+    threads: int = 1,
+    seed: int = 0,
+    learning_rate: float = 0.002,
+    weights: str | None = None,
+) -> None:
+    """Train one model for so many minutes of CPU time and measure it; `weights` keeps what it learnt in a file."""
+    torch.set_num_threads(threads)
+    set_determinism(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        parser = config(folder, learning_rate=learning_rate, **SWITCHES[model])
+        network = Peer() if model == "unet" else parser.get_parsed_content("network_def")
+        iterations = train_for(parser, network, model, learning_rate, minutes)
+        if weights:
+            torch.save(network.state_dict(), weights)
+        evaluator, report = parser.get_parsed_content("test#evaluator"), parser.get_parsed_content("report")
+        report.attach(evaluator)
+        evaluator.run()
+        table = pd.read_csv(Path(folder) / "sentences.csv")
+    result = {
+        "model": model,
+        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "minutes": minutes,
+        "threads": threads,
+        "seed": seed,
+        "learning_rate": learning_rate,
+        "image_size": parser["image_size"],
+        "iterations": iterations,
+        "torch": torch.__version__,
+        "cpu": cpu_name(),
+        "sentences": json.loads(table.to_json(orient="records")),
+    }
+    target = FOLDER / f"{model}_seed{seed}_{minutes:g}min.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"-> {target}")
+
+
+def table() -> None:
+    """Collect all results: a row a run."""
+    found = [json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))]
+    rows = [["model", "M parameters", "CPU minutes", "px", "seed", "steps", *COLUMNS.values(), "micro Dice"]]
+    for run in sorted(found, key=lambda run: (run["minutes"], list(LABELS).index(run["model"]), run["seed"])):
+        whole = {line["sentence"]: line for line in run["sentences"] if line["target"] == "all"}
+        dice = [f"{whole[name]['dice']:.3f}" if name in whole else "-" for name in COLUMNS]
+        micro = next(iter(whole.values()))["micro_dice"]
+        facts = [f"{run['parameters'] / 1e6:.2f}", f"{run['minutes']:g}", str(run["image_size"]), str(run["seed"])]
+        rows.append([LABELS[run["model"]], *facts, str(run["iterations"]), *dice, f"{micro:.3f}"])
+    lines = ["# TMCA beside its image-only twin, its ablations and MONAI's UNet on QaTa-COV19", "", *markdown(rows)]
+    note = "Macro Dice over the 1,429 validation images; micro Dice of the first column that has a figure."
+    save("report_sentences", found, "\n".join([*lines, "", note]) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    fire.Fire({"run": run, "table": table})
