@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -17,8 +18,6 @@ from shared.data.cases import Items
 from shared.data.datalists import SEPARATORS
 from shared.errors import InputError
 from shared.messages import meant
-
-SCREEN = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS affine that viewers give a picture: x to the right, y downwards
 
 
 def as_cases(
@@ -96,8 +95,8 @@ class FindSequencesd(MapTransform):
     Args:
         keys: keys whose value is a path.
         channels: names of the channels, in order.
-        sequences: those to use, as a list or as text, ``"flair, t2"``. A file whose name says nothing is this one
-            sequence if only one is named, else a volume with all of them.
+        sequences: those to use, as a list or as text, ``"flair, t2"``. A file of one
+            volume whose name says nothing is this one sequence if only one is named.
 
     Returns (per key):
         What `shared.data.transforms.LoadSequencesd` takes: a path, or one path a channel with None for those that are
@@ -120,9 +119,18 @@ class FindSequencesd(MapTransform):
             found = find_sequences(result[key], self.channels)
             if isinstance(found, list):
                 result[key] = [path if name in used else None for name, path in zip(self.channels, found)]
-            elif len(used) == 1:
+            elif len(used) == 1 and _volumes(found) == 1:
                 result[key] = [found if name in used else None for name in self.channels]
         return result
+
+
+def _volumes(path: str) -> int:
+    """Return how many volumes a NIfTI file holds by its header; 1 for what only the loading can judge."""
+    try:
+        header: Any = nib.load(path)
+    except Exception:
+        return 1
+    return header.shape[-1] if len(header.shape) > 3 else 1
 
 
 class KeepSequencesd(MapTransform):
@@ -179,7 +187,7 @@ class PictureForViewerd(MapTransform):
     MONAI Label's own last step compares it with the image's meta ``spatial_shape``, which follows.
 
     Args:
-        keys: keys of label maps (1, H, W), rows from top to bottom.
+        keys: keys of label maps, MetaTensors (1, H, W), rows from top to bottom.
         image_key: key of the picture, a MetaTensor.
 
     Returns (per key):
@@ -194,10 +202,9 @@ class PictureForViewerd(MapTransform):
         """Return a copy of `data` with turned label maps."""
         result = dict(data)
         for key in self.key_iterator(result):
-            turned = torch.as_tensor(result[key])[0].T.contiguous().to(torch.uint8)
-            result[key] = MetaTensor(turned, affine=torch.from_numpy(SCREEN))
+            turned = result[key].as_tensor()[0].T.contiguous().to(torch.uint8)
+            result[key] = MetaTensor(turned)
             image = result[self.image_key]
-            result[self.image_key] = MetaTensor(
-                image.as_tensor(), meta={**image.meta, "spatial_shape": np.array(turned.shape)}
-            )
+            meta = {**image.meta, "spatial_shape": np.array(turned.shape)}
+            result[self.image_key] = MetaTensor(image.as_tensor(), meta=meta)
         return result
