@@ -124,6 +124,7 @@ def serve(
     command += ["--host", host, "--port", str(port)]
     command += [word for key, value in options.items() for word in ("--conf", key, value.lower())]
     os.environ.setdefault("PYTHONPATH", "")  # its training processes ask for it
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # on several GPUs it would train nothing, see `_unpack`
     os.chdir(folder)  # the checkout's `shared` is out of reach: each bundle brings its own
     sys.stdout.flush()
     os.execv(sys.executable, command)
@@ -165,7 +166,7 @@ def _unpack(model: Model, target: Path) -> Path:
     weights = {name: content.pop(name) for name in list(content) if name.startswith("models/")}
     for name, data in content.items():
         write_atomic(target / name, data)
-    # MONAI Label would let this file put the built-in data in the place of its own
+    # with this file MONAI Label would train on the bundle's own list; without it, on several GPUs, on nothing
     (configs / "multi_gpu_train.json").unlink()
     extra = [f"{model.config}.json"] if model.config else []
     merged = _merge(configs, ["inference.json", *extra])
