@@ -105,8 +105,8 @@ def write_studies(folder: Path, kind: str, count: int = 3) -> list[dict[str, str
     return [WRITERS[kind](folder, labels, number) for number in range(count)]
 
 
-def _larger(array: np.ndarray) -> np.ndarray:
-    return array.repeat(4, axis=0).repeat(4, axis=1)
+def _larger(array: np.ndarray, times: int) -> np.ndarray:
+    return array.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _item(image: Path, label: Path) -> dict[str, str]:
@@ -117,8 +117,8 @@ def _brain(folder: Path, labels: Path, number: int) -> dict[str, str]:
     """Four sequences a case, one file each, stored from front to back and tilted; larger than a window."""
     images, label = make_case(number)
     for name, array in images.items():
-        nib.save(stored(_larger(array), "PSR", 9), folder / f"brain{number}_{name}.nii.gz")
-    nib.save(stored(_larger(label), "PSR", 9), labels / f"brain{number}_flair.nii.gz")
+        nib.save(stored(_larger(array, 3), "PSR", 9), folder / f"brain{number}_{name}.nii.gz")
+    nib.save(stored(_larger(label, 3), "PSR", 9), labels / f"brain{number}_flair.nii.gz")
     return _item(folder / f"brain{number}_flair.nii.gz", labels / f"brain{number}_flair.nii.gz")
 
 
@@ -126,7 +126,7 @@ def _heart(folder: Path, labels: Path, number: int) -> dict[str, str]:
     image, label = make_heart(number)
     affine = np.diag([-SPACING[0], SPACING[1], SPACING[2], 1])
     for place, array in ((folder, image), (labels, label)):
-        nib.save(nib.Nifti1Image(_larger(array), affine), place / f"heart{number}.nii.gz")
+        nib.save(nib.Nifti1Image(_larger(array, 4), affine), place / f"heart{number}.nii.gz")
     return _item(folder / f"heart{number}.nii.gz", labels / f"heart{number}.nii.gz")
 
 
