@@ -31,7 +31,7 @@ KEYS = ("network", "train#trainer#max_epochs", "train#dataset#data", "train#hand
 OPTIONS = [
     ("brainsegdmlf", {"sequences": "t1"}, {}),
     ("brainsegdmlf", {"sequences": "flair, t2"}, {}),
-    ("brainsegdmlf", {"overlap": 0.6}, {}),
+    ("brainsegdmlf", {"overlap": 0.8}, {}),
     ("emclip_cardiac", {"overlap": 0.75}, {}),
     ("emclip_cardiac", {"largest_component": False}, {}),
     ("tmca", {"sentence": SENTENCES[0]}, {"sentence": SENTENCES[1]}),

@@ -30,7 +30,7 @@ pytestmark = [
 ]
 PATIENCE = 300  # seconds
 OPTIONS: dict[str, dict[str, Any]] = {  # another mask than without
-    "brainsegdmlf": {"overlap": 0.6},
+    "brainsegdmlf": {"overlap": 0.8},
     "emclip_cardiac": {"largest_component": False},
     "tmca": {"sentence": SENTENCES[0]},
 }
