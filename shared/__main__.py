@@ -1,4 +1,4 @@
-"""Commands of the collection: ``python -m shared check``, ``datalist``, ``package``; ``--help`` explains each."""
+"""Commands of the collection: ``python -m shared check``, ``datalist``, ``label``, ``package``; ``--help`` explains."""
 
 from __future__ import annotations
 
@@ -72,6 +72,42 @@ def datalist(
         make_datalist(str(layout), str(folder), out and str(out), seed, val_share, test_share)
 
 
+def label(
+    studies: str | None = None,
+    models: str | list[str] = (),  # type: ignore[assignment]
+    app: str = "label_app",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    train: bool = True,
+    start: bool = True,
+) -> None:
+    """Serve the bundles through MONAI Label, which has an environment of its own (docs/monai_label.md).
+
+    Args:
+        studies: folder of the images.
+        models: brainsegdmlf, emclip, emclip_cardiac, tmca: one, or several with commas; default all.
+        app: folder of the app, made or brought up to date; it gets the weights that the server trains.
+        host: address to listen on; others than this machine need 0.0.0.0.
+        port: port to listen on.
+        train: offer training.
+        start: false sets up the app and ends.
+    """
+    from shared.label import serve
+
+    if studies is None:
+        raise InputError("where are the images? python -m shared label --studies FOLDER")
+    names = models.split(",") if isinstance(models, str) else models
+    chosen = [str(name).strip() for name in names]
+    serve(str(studies), chosen, str(app), str(host), port, switch("train", train), switch("start", start))
+
+
+def switch(name: str, value: Any) -> bool:
+    """Return an option that is true or false; a command line delivers JSON's words as text."""
+    if str(value).lower() not in ("true", "false"):
+        raise InputError(f"--{name} is {value!r}: give true or false")
+    return str(value).lower() == "true"
+
+
 if __name__ == "__main__":
     install_one_line_errors()
-    fire.Fire({"check": check, "datalist": datalist, "package": package}, name="python -m shared")
+    fire.Fire({"check": check, "datalist": datalist, "label": label, "package": package}, name="python -m shared")

@@ -65,7 +65,7 @@ def package(
     """
     folder = Path(bundles) if bundles else ROOT / "bundles"
     target = Path(out) if out else ROOT
-    packed = {name: _pack(folder / name) for name in _known(names, folder)}
+    packed = {name: pack(folder / name) for name in _known(names, folder)}
     files = []
     info = {}
     for name, content in packed.items():
@@ -91,8 +91,12 @@ def _known(names: Sequence[str], folder: Path) -> list[str]:
     return sorted(set(names)) or found
 
 
-def _pack(bundle: Path) -> bytes:
-    """Return the bytes of a bundle's zip, entries sorted, stored as they are (compression differs between machines)."""
+def pack(bundle: Path) -> bytes:
+    """Return the bytes of a bundle's zip, entries sorted, stored as they are (compression differs between machines).
+
+    Raises:
+        InputError: a missing file, versions that differ, more than 25 MB.
+    """
     name = bundle.name
     _check(bundle)
     entries = {f"{name}/{relative}": path for relative, path in _files(bundle, [k.format(name=name) for k in KINDS])}

@@ -14,7 +14,15 @@ from .texts import as_sentences
 
 
 class SentenceInferer(SlidingWindowInferer):
-    """One pass where the image is no larger than a window, sliding windows where it is; arguments as MONAI's."""
+    """One pass where the image is no larger than a window, sliding windows where it is; arguments as MONAI's.
+
+    Args:
+        text: the sentence of a call that gives none, as MONAI Label's do.
+    """
+
+    def __init__(self, *args: Any, text: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.text = text
 
     def __call__(  # type: ignore[override]  # the sentence in place of whatever a network may take
         self, inputs: Tensor, network: Any, text: str | Sequence[str | None] | None = None
@@ -24,12 +32,12 @@ class SentenceInferer(SlidingWindowInferer):
         Args:
             inputs: (B, 1, H, W).
             network: takes images and sentences.
-            text: as the network's forward takes it.
+            text: as the network's forward takes it; None for the inferer's own.
 
         Returns:
             What the network gives, (B, K, H, W).
         """
-        sentences = as_sentences(text, len(inputs))
+        sentences = as_sentences(self.text if text is None else text, len(inputs))
         height, width = ensure_tuple_rep(self.roi_size, 2)
         if inputs.shape[-2] <= height and inputs.shape[-1] <= width:
             return network(inputs, sentences)
