@@ -15,8 +15,8 @@ from monai.bundle import ConfigComponent, ConfigParser
 
 from shared.check import unknown_keys
 
-# Names that MONAI itself adds to a config.
-MONAI_KEYS = ("_meta_", "network_def", "bundle_root", "workflow_type", "meta_file", "logging_file")
+# Names that MONAI itself adds to a config, the last one in federated learning (`monai.fl.client.MonaiAlgo`).
+MONAI_KEYS = ("_meta_", "network_def", "bundle_root", "workflow_type", "meta_file", "logging_file", "run_name")
 # JSON's words, which a command line delivers as text: "false" would count as true.
 BOOLEANS = {"true": True, "false": False}
 
