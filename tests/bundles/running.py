@@ -13,12 +13,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigWorkflow
@@ -186,11 +184,6 @@ def copy_bundle(source: Path, target: Path) -> None:
     shutil.copytree(ROOT / "shared", target / "shared", ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def table(rows: Iterable[tuple[Any, list[str]]]) -> Any:
-    """Rows of (function that spoils something, parts of the line that says so) as cases of a test."""
-    return pytest.mark.parametrize("spoil, parts", [pytest.param(*row, id=row[0].__name__) for row in rows])
-
-
 def files(folder: Path) -> dict[str, bytes]:
     """The content of every file of a folder by its path in it."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -201,3 +194,12 @@ def assert_one_line(line: str, parts: list[str]) -> None:
     assert "\n" not in line and len(line) < 500
     for part in parts:
         assert part in line, line
+
+
+def assert_lines(text: str, parts: list[Any]) -> None:
+    """A line a problem: one with these parts, or of a list of lists as many lines, in that order."""
+    wanted = parts if isinstance(parts[0], list) else [parts]
+    lines = text.splitlines()
+    assert len(lines) == len(wanted), text
+    for line, some in zip(lines, wanted):
+        assert_one_line(line, some)

@@ -12,7 +12,6 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 
 from shared.data.cases import dataset_file
-from shared.distributed import own_share
 from tests.bundles.brainsegdmlf.helpers import CONFIGS, TRAIN, workflow
 from tests.bundles.running import free_port, input_error, train_in_two
 
@@ -50,13 +49,6 @@ def test_two_processes_train_one_network_and_write_one_report(nodes, data_dir, t
     assert text.count("BrainSegDMLF  6 cases (4 train, 2 validation)") == 1
     assert text.count("mean of 2") == 1
     assert pd.read_csv(output / "metrics.csv")["case_id"].tolist() == ["val_a", "val_b"]
-
-
-@pytest.mark.parametrize("even", [True, False])
-def test_more_processes_than_cases(even, monkeypatch):
-    monkeypatch.setattr(dist, "get_world_size", lambda: 4)
-    line = input_error(own_share, ["val_a", "val_b"], even)
-    assert line == "2 cases for 4 processes: each needs one in every list, start 2 or fewer"
 
 
 def test_without_torchrun(data_dir, tmp_path, monkeypatch):
