@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -18,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fire.parser import DefaultParseValue
 from monai.bundle import ConfigWorkflow
 
 from shared.errors import InputError, find_input_error
-from shared.overrides import mistyped_overrides, unknown_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN: dict[str, Any] = {"device": "cpu", "amp": False}
@@ -154,15 +151,6 @@ def train_in_two(configs: Path, data: Path, output: Path, settings: dict[str, An
     assert not (output / "of_another_machine").exists()
     assert len(list((output / "tensorboard").iterdir())) == 2  # of training and of validation: one process's
     return text
-
-
-def assert_docs_overrides_are_taken(page: Path, configs: Path) -> None:
-    """Every override on a page of docs has a name that the configs know, most of them, and a value that they take."""
-    words = re.findall(r'--(\w+) ("[^"]*"|[^\s`]+)', page.read_text())
-    given = [{key: DefaultParseValue(value.strip('"'))} for key, value in words]
-    ours = [override for override in given if not unknown_overrides(override, configs)]
-    assert len(ours) >= 3
-    assert [problem for override in ours for problem in mistyped_overrides(override, configs)] == []
 
 
 def input_error(function: Any, *arguments: Any, **named: Any) -> str:
