@@ -39,6 +39,18 @@ def blocks(page: Path) -> list[Block]:
     return [Block(match["language"], match["text"], match["note"] is not None) for match in found]
 
 
+def inline(page: Path) -> list[dict[str, Any]]:
+    """The options that a page names in its text and tables, in code of one line: ``--epochs 3``, or ``--epochs``."""
+    text = FENCE.sub("", page.read_text())
+    spans = [span for span in re.findall(r"`([^`\n]+)`", text) if span.startswith("--")]
+    words = [re.findall(r"--(\w+)(?: (\"[^\"]*\"|[^\s]+))?", re.sub(r" --", "\n--", span)) for span in spans]
+    return [
+        {key: DefaultParseValue(value.strip('"'))} if value else {key: "$None"}
+        for pairs in words
+        for key, value in pairs
+    ]
+
+
 @dataclass
 class Command:
     """`python -m monai.bundle` or `python -m shared`, its verb, its words, and its options with Python values."""

@@ -13,16 +13,19 @@ import pytest
 from monai.bundle import __main__ as bundle_verbs
 
 from shared import __main__ as verbs
+from shared.overrides import wrong_overrides
 from tests.bundles.brainsegdmlf.helpers import affine, make_case
 from tests.bundles.emclip.helpers import make_heart
 from tests.bundles.release.helpers import SHORT, SMALL, TRAIN, WRITE
 from tests.bundles.running import PLAIN, ROOT
 from tests.data.test_transforms import save_series
-from tests.docs_commands import Command, blocks, config_files, parsed, problems
+from tests.docs_commands import Command, blocks, config_files, inline, parsed, problems
 
 TASKS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *TASKS, *sorted(ROOT.glob("bundles/*/docs/README.md"))]
 PROMISED = {ROOT / "docs" / "monai_label.md"}  # by the index; written apart from these pages
+BUNDLES = sorted(file.parents[1] for file in ROOT.glob("bundles/*/configs/train.json"))
+OF_OTHER_PROGRAMS = {"name", "node_rank", "use_trace", "ckpt_file", "input_shape"}  # of monai.bundle's verbs, torchrun
 OURS = [page for page in TASKS if page.name not in ("README.md", "monai_label.md")]
 TINY_PROGRAMS = {  # what makes a page's program quick
     "ROUNDS, LOCAL_EPOCHS = 20, 1": "ROUNDS, LOCAL_EPOCHS = 1, 1",
@@ -40,6 +43,18 @@ def test_commands_name_what_exists(page, monkeypatch):
     commands = [line for block in blocks(page) for line in block.commands]
     assert [problem for line in commands for problem in problems(line)] == []
     assert commands or page == ROOT / "docs" / "README.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_options_in_the_text_are_taken(page):
+    """By the page's bundle, or of a page of all bundles by one of them."""
+    homes = [page.parents[1]] if page.parent.parent.parent.name == "bundles" else BUNDLES
+    wrong = []
+    for option in inline(page):
+        if not option.keys() <= OF_OTHER_PROGRAMS:
+            found = [wrong_overrides(option, home / "configs") for home in homes]
+            wrong += [] if [] in found else found[0]
+    assert wrong == []
 
 
 @pytest.mark.parametrize(
