@@ -10,15 +10,15 @@ import torch
 
 from shared.messages import reason
 
-COUNTS = {  # the least number, inclusive
+LEAST = {  # inclusive
     **dict.fromkeys(("epochs", "batch_size", "val_batch_size", "val_interval", "patches_per_volume", "lora_rank"), 1),
     **dict.fromkeys(("patch_size", "image_size", "encoder_size", "feature_stride", "max_length", "channels"), 1),
     **dict.fromkeys(("num_workers", "overlays", "seed", "deep_supervision", "guidance_layers", "em_iterations"), 0),
-    **dict.fromkeys(("num_context", "num_free", "cluster_pictures", "attention_pictures"), 0),
+    **dict.fromkeys(("num_context", "num_free", "cluster_pictures", "attention_pictures", "learning_rate"), 0),
 }
 SHARES = ("cache_rate", "modality_drop", "text_drop", "flip_prob", "balance")  # from 0 to 1
 PARTS = ("overlap", "dropout")  # from 0, below 1
-ABOVE_ZERO = ("learning_rate", "temperature", "target_temperature")
+ABOVE_ZERO = ("temperature", "target_temperature")
 LENGTHS = {"patch_size": 2, "image_size": 2, "pixdim": 3}  # of those that are lists
 CLASSES = (("regions", "region_values"), ("structures", "structure_values"))
 
@@ -38,8 +38,8 @@ def impossible_overrides(config: Mapping[str, Any]) -> list[str]:
 def _out_of_range(config: Mapping[str, Any]) -> Iterator[str]:
     for key, value in config.items():
         numbers = [n for n in (value if isinstance(value, (list, tuple)) else [value]) if _is_number(n)]
-        if key in COUNTS and any(n < COUNTS[key] for n in numbers):
-            yield f"override '{key}' is {value}: it must be at least {COUNTS[key]}"
+        if key in LEAST and any(n < LEAST[key] for n in numbers):
+            yield f"override '{key}' is {value}: it must be at least {LEAST[key]}"
         elif key in SHARES and any(not 0 <= n <= 1 for n in numbers):
             yield f"override '{key}' is {value}: it must lie between 0 and 1"
         elif key in PARTS and any(not 0 <= n < 1 for n in numbers):
