@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 import shared
 from shared.check import require
 from shared.errors import InputError, install_one_line_errors
-from shared.overrides import mistyped_overrides, read_booleans, unknown_overrides
+from shared.overrides import read_booleans, wrong_overrides
 
 
 def start(root: Path, home: Path) -> None:
@@ -25,7 +25,7 @@ def start(root: Path, home: Path) -> None:
         home: the folder that holds the bundle's `shared`.
 
     Raises:
-        InputError: another release of `shared` is loaded already, or an override is unknown or of another type.
+        InputError: another release of `shared` is loaded already, or an override is unknown or cannot be meant.
     """
     install_one_line_errors()
     atexit.unregister(end_caching)
@@ -36,7 +36,7 @@ def start(root: Path, home: Path) -> None:
     if parser is not None:
         configs = root / "configs"
         read_booleans(parser, configs)
-        require(unknown_overrides(parser.get(), configs) + mistyped_overrides(parser.get(), configs))
+        require(wrong_overrides(parser.get(), configs))
 
 
 def end_caching() -> None:

@@ -37,7 +37,17 @@ def wrap(network: torch.nn.Module, device: str | torch.device) -> DistributedDat
 
 
 def own_share(items: list[Any], even: bool) -> list[Any]:
-    """This process's part of `items`; with `even`, some repeat so that all parts are equally long."""
+    """This process's part of `items`; with `even`, some repeat so that all parts are equally long.
+
+    Raises:
+        InputError: there are more processes than items; a process without any would keep the others waiting.
+    """
+    processes = dist.get_world_size()
+    if len(items) < processes:
+        count = f"{len(items)} {'case' if len(items) == 1 else 'cases'}"
+        raise InputError(
+            f"{count} for {processes} processes: each needs one in every list, start {len(items)} or fewer"
+        )
     share = partition_dataset(items, num_partitions=dist.get_world_size(), even_divisible=even)
     return list(share[dist.get_rank()])
 

@@ -14,9 +14,10 @@ from typing import Any
 from monai.bundle import ConfigComponent, ConfigParser
 
 from shared.check import unknown_keys
+from shared.limits import impossible_overrides
 
-# Names that MONAI itself adds to a config.
-MONAI_KEYS = ("_meta_", "network_def", "bundle_root", "workflow_type", "meta_file", "logging_file")
+# Names that MONAI itself adds to a config, the last one in federated learning (`monai.fl.client.MonaiAlgo`).
+MONAI_KEYS = ("_meta_", "network_def", "bundle_root", "workflow_type", "meta_file", "logging_file", "run_name")
 # JSON's words, which a command line delivers as text: "false" would count as true.
 BOOLEANS = {"true": True, "false": False}
 
@@ -34,6 +35,17 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "a list of numbers": lambda value: isinstance(value, (list, tuple)) and all(map(_is_number, value)),
     "a list of texts": lambda value: isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value),
 }
+
+
+def wrong_overrides(config: Mapping[str, Any], configs_dir: Path) -> list[str]:
+    """Everything that is wrong with top-level names and values, a line each.
+
+    Args:
+        config: the merged config.
+        configs_dir: folder of the bundle's config files.
+    """
+    found = [*unknown_overrides(config, configs_dir), *mistyped_overrides(config, configs_dir)]
+    return [*found, *impossible_overrides(config)]
 
 
 def unknown_overrides(config: Mapping[str, Any], configs_dir: Path) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, ProgressBar
 
@@ -88,7 +89,12 @@ class RunCheckpoint:
         trainer.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, trainer: Any) -> None:
-        """Prepare the folder when training starts, not before: a config may be read without being run."""
+        """Prepare the folder when training starts, not before: a config may be read without being run.
+
+        A trainer that runs again, as in each round of federated learning, goes on in its folder.
+        """
+        if trainer.state.epoch > 0:
+            return
         prepare_run_dir(self.ckpt_dir, self.resume)
         self.load(trainer)
 
@@ -96,11 +102,12 @@ class RunCheckpoint:
         """Go on from ``last.pt``.
 
         Raises:
-            InputError: the file belongs to another network, or its run is complete.
+            InputError: the file belongs to another network, its run is complete, or not every machine has it.
         """
         path = self.ckpt_dir / LAST
         if not self.resume:
             return
+        machines_agree(path)
         if not path.exists():
             print(f"nothing to resume in {self.ckpt_dir}: starting with epoch 1")
             return
@@ -140,6 +147,17 @@ class RunCheckpoint:
         """A run too short for any validation leaves its last weights as ``model.pt``."""
         if idist.get_rank() == 0 and not (self.ckpt_dir / BEST).exists():
             save_weights(self.network, self.ckpt_dir / BEST)
+
+
+def machines_agree(path: Path) -> None:
+    """Refuse a file that some processes see and others do not: they would train different epochs and wait for ever.
+
+    Raises:
+        InputError: it lies on the disk of one machine alone.
+    """
+    seen = idist.all_reduce(int(path.exists()))
+    if 0 < seen < idist.get_world_size():
+        raise InputError(f"{path} is not on every machine: give --ckpt_dir a folder that all of them see")
 
 
 def save_weights(network: torch.nn.Module, path: Path) -> None:
@@ -224,14 +242,19 @@ def heading(
 def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir: str | os.PathLike) -> None:
     """After training: validate once more with the best weights, case by case, with tables and pictures.
 
+    Of several processes the first reads the weights and sends them to the others, whose machine may not have the file.
+
     Args:
         network: takes the best weights.
         evaluator: the training's validation engine.
         report: a `shared.report.ReportHandler`.
         ckpt_dir: folder of ``model.pt``.
     """
-    idist.barrier()  # the first process has written the file; `RunCheckpoint` always leaves one
-    load_weights(network, Path(ckpt_dir) / BEST)
+    if idist.get_rank() == 0:
+        load_weights(network, Path(ckpt_dir) / BEST)  # `RunCheckpoint` always leaves one
+    if idist.get_world_size() > 1:
+        for value in network.state_dict().values():
+            dist.broadcast(value, 0)
     report.attach(evaluator)
     evaluator.run()
 

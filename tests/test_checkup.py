@@ -53,16 +53,3 @@ def test_weights_of_another_network(here, data_dir, tmp_path):
     assert "model.pt" in line
     (line,) = problems("inference", ckpt_dir=str(tmp_path), **base)
     assert "model.pt" in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "part"),
-    [
-        ({"bundle": "emclop"}, "did you mean emclip?"),
-        ({"config_file": "trian"}, "it has"),
-        ({"config_file": []}, "config"),
-    ],
-)
-def test_what_is_not_there(here, arguments, part):
-    (line,) = problems(**arguments)
-    assert part in line

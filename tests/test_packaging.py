@@ -113,7 +113,6 @@ def say_version(bundle: Path, **metadata) -> None:
 @pytest.mark.parametrize(
     "spoil, names, parts",
     [
-        (lambda b: None, ["toi"], ["no bundle 'toi'", "did you mean 'toy'?"]),
         (lambda b: shutil.rmtree(b), [], ["no bundle in", "checkout"]),
         (lambda b: (b / "LICENSE").unlink(), [], ["'toy' lacks LICENSE"]),
         (lambda b: shutil.rmtree(b / "toy"), [], ["lacks toy/prepare.py"]),

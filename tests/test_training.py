@@ -19,6 +19,7 @@ from shared.training import (
     TrainingProgress,
     ValidationLine,
     load_weights,
+    machines_agree,
     mean_loss,
     misfits,
     prepare_run_dir,
@@ -196,6 +197,25 @@ def test_nothing_to_set_aside(tmp_path):
 def test_nothing_to_resume_starts_from_the_beginning(tmp_path, capsys):
     assert Run(tmp_path / "new", resume=True).go().epochs == [1, 2, 3]
     assert "nothing to resume" in capsys.readouterr().out
+
+
+def test_resuming_what_one_machine_of_two_sees_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ignite.distributed.all_reduce", lambda seen: seen + 1)
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    with pytest.raises(InputError) as error:
+        machines_agree(tmp_path / LAST)
+    assert "last.pt is not on every machine: give --ckpt_dir" in one_line(error)
+    (tmp_path / LAST).touch()
+    machines_agree(tmp_path / LAST)
+
+
+def test_a_trainer_that_runs_again_goes_on_in_its_folder(tmp_path):
+    """As in the rounds of federated learning."""
+    run = Run(tmp_path / "models", epochs=1).go()
+    run.trainer.state.max_epochs = 2
+    run.trainer.run()
+    assert run.epochs == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
 def test_resuming_a_complete_run_is_refused(tmp_path):

@@ -31,7 +31,7 @@ class FrozenTextFeatures(nn.Module):
     SENTENCE_BYTES = 1024
 
     tokens: Tensor  # (capacity, length, dim)
-    mask: Tensor  # (capacity, length), bool
+    mask: Tensor  # (capacity, length), uint8 of 0 and 1: federated learning subtracts weights, torch no bools
     pooled: Tensor  # (capacity, dim)
     text: Tensor  # (capacity, SENTENCE_BYTES), uint8: UTF-8, zeros behind
 
@@ -51,7 +51,7 @@ class FrozenTextFeatures(nn.Module):
         self._encoder = [encoder]  # a list, so that it is not registered
         length = min(length, encoder.context_length) if encoder is not None else length
         self.register_buffer("tokens", torch.zeros(capacity, length, width))
-        self.register_buffer("mask", torch.zeros(capacity, length, dtype=torch.bool))
+        self.register_buffer("mask", torch.zeros(capacity, length, dtype=torch.uint8))
         self.register_buffer("pooled", torch.zeros(capacity, width))
         self.register_buffer("text", torch.zeros(capacity, self.SENTENCE_BYTES, dtype=torch.uint8))
         if encoder is not None:
@@ -70,7 +70,7 @@ class FrozenTextFeatures(nn.Module):
         """
         wanted = self.sentences if sentences is None else check_sentences(sentences)
         rows = torch.tensor(self._row_of(wanted), device=self.tokens.device)
-        mask = self.mask[rows]
+        mask = self.mask[rows].to(torch.bool)
         longest = int(mask.sum(dim=1).max())
         return TextFeatures(self.tokens[rows, :longest], mask[:, :longest], self.pooled[rows])
 
@@ -106,7 +106,7 @@ class FrozenTextFeatures(nn.Module):
         length = min(self.tokens.shape[1], features.tokens.shape[1])
         for i, code in enumerate(codes):
             row = len(here) + i
-            self.tokens[row], self.mask[row] = 0, False
+            self.tokens[row], self.mask[row] = 0, 0
             self.tokens[row, :length] = features.tokens[i, :length].to(self.tokens)
             self.mask[row, :length] = features.mask[i, :length]
             self.pooled[row] = features.pooled[i].to(self.pooled)

@@ -31,7 +31,7 @@ class DicomSeriesReader(PydicomReader):
 
         Raises:
             ValueError: the folder holds no DICOM, fewer than two slices, more than one series, slices without
-                position, or gaps between slices.
+                position or series, or gaps between slices.
 
         """
         (folder,) = [data] if isinstance(data, (str, os.PathLike)) else data
@@ -41,6 +41,8 @@ class DicomSeriesReader(PydicomReader):
         if not isinstance(slices, list):
             raise ValueError("the folder holds a single DICOM file, not a series of slices")
         series = {str(getattr(piece, "SeriesInstanceUID", "")) for piece in slices}
+        if len(series) > 1 and "" in series:
+            raise ValueError("a slice has no SeriesInstanceUID: a file cut short? copy the series again")
         if len(series) > 1:
             raise ValueError(f"the folder holds {len(series)} series; give each its own folder")
         for number, index in enumerate(_order(slices)):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from tests.bundles.running import PLAIN, assert_one_line, files, finish, input_error, options, run_bundle
+from tests.bundles.running import PLAIN, assert_lines, assert_one_line, files, finish, input_error, options, run_bundle
 
 Workflow = Callable[..., ConfigWorkflow]  # `workflow` of a bundle's helpers
 
@@ -24,6 +24,7 @@ class Place:
     folder: Path
     output: Path
     weights: Path
+    monkeypatch: pytest.MonkeyPatch
     override: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -48,42 +49,29 @@ class Place:
 Kind = TypeVar("Kind", bound=Place)
 
 
-def make_place(kind: type[Kind], data_dir: Path, weights_dir: Path, folder: Path) -> Kind:
+def make_place(
+    kind: type[Kind], data_dir: Path, weights_dir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Kind:
     """Copies of data and weights in `folder`, and an output folder with an earlier run to lose."""
     shutil.copytree(data_dir, folder / "data")
     shutil.copytree(weights_dir, folder / "weights")
     (folder / "output" / "models").mkdir(parents=True)
     for name in ("last.pt", "model.pt"):
         (folder / "output" / "models" / name).write_bytes(b"hours of an earlier run")
-    return kind(folder, folder / "output", folder / "weights")
+    return kind(folder, folder / "output", folder / "weights", monkeypatch)
 
 
-def assert_training_refused(
-    spoil: Callable[[Any], None],
-    parts: list[str],
-    place: Place,
-    workflow: Workflow,
-    options: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+def assert_refused(
+    spoil: Callable[[Any], None], parts: list[Any], place: Place, workflow: Workflow, kind: str, options: dict[str, Any]
 ) -> None:
-    """One line, before the first step, and every file as it was."""
+    """One line a problem, before the first step, and every file as it was."""
     spoil(place)
     before = files(place.folder)
-    monkeypatch.setattr("monai.engines.SupervisedTrainer.run", lambda self: pytest.fail("training began"))
-    assert_one_line(input_error(lambda: finish(workflow("train", "train", **place.training(options)))), parts)
+    place.monkeypatch.setattr("monai.engines.SupervisedTrainer.run", lambda self: pytest.fail("training began"))
+    names, given = ("train", place.training(options)) if kind == "train" else ("inference", place.inference(options))
+    assert_lines(input_error(lambda: finish(workflow(kind, names, **given))), parts)
     after = {name: content for name, content in files(place.folder).items() if "tensorboard" not in name}
     assert after == before
-
-
-def assert_inference_refused(
-    spoil: Callable[[Any], None], parts: list[str], place: Place, workflow: Workflow, options: dict[str, Any]
-) -> None:
-    """One line, and every file as it was."""
-    spoil(place)
-    before = files(place.folder)
-    line = input_error(lambda: finish(workflow("infer", "inference", **place.inference(options))))
-    assert_one_line(line, parts)
-    assert files(place.folder) == before
 
 
 def assert_command_refused(
@@ -156,3 +144,21 @@ def truncated_picture(place):
 
 def no_picture(place):
     place.picture.write_bytes(b"PATIENT,AGE\n")
+
+
+def no_room(place):
+    usage = shutil.disk_usage(place.folder)._replace(free=1e6)
+    place.monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+
+
+def no_such_place(place):
+    """Where nobody, root included, may write."""
+    place.override["output_dir"] = "/proc/run"
+
+
+def no_epochs(place):
+    place.override["epochs"] = 0
+
+
+def no_such_device(place):
+    place.override["device"] = "cuda:77"

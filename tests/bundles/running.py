@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
-import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-from fire.parser import DefaultParseValue
+import torch
 from monai.bundle import ConfigWorkflow
 
 from shared.errors import InputError, find_input_error
-from shared.overrides import mistyped_overrides, unknown_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN: dict[str, Any] = {"device": "cpu", "amp": False}
@@ -96,22 +94,63 @@ def run_bundle(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subproc
     return done
 
 
-def torchrun(*arguments: Any, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """Run two processes, as one has them on two GPUs."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launcher, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+def torchrun(*arguments: Any, cwd: Path = ROOT, nodes: int = 1) -> str:
+    """Run two processes, as one has them on two GPUs of a machine; what they print.
+
+    With two `nodes`, as on two machines: two launches, of a process each, that meet at the loopback address.
+    """
+    if nodes == 1:
+        launches = [["--standalone"]]
+    else:
+        meeting = [f"--nnodes={nodes}", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+        launches = [[*meeting, f"--node_rank={rank}"] for rank in range(nodes)]
+    start = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={2 // nodes}"]
+    how: dict[str, Any] = {"cwd": cwd, "env": environment(), "text": True, "stdout": subprocess.PIPE}
+    began = [
+        subprocess.Popen([*start, *launch, *map(str, arguments)], stderr=subprocess.STDOUT, **how)
+        for launch in launches
+    ]
+    try:
+        texts = [process.communicate(timeout=500)[0] for process in began]
+    finally:
+        for process in began:
+            process.kill()
+    assert [process.returncode for process in began] == [0] * nodes, "\n".join(texts)
+    return "".join(texts)
 
 
-def assert_docs_overrides_are_taken(page: Path, configs: Path) -> None:
-    """Every override on a page of docs has a name that the configs know, most of them, and a value that they take."""
-    words = re.findall(r'--(\w+) ("[^"]*"|[^\s`]+)', page.read_text())
-    given = [{key: DefaultParseValue(value.strip('"'))} for key, value in words]
-    ours = [override for override in given if not unknown_overrides(override, configs)]
-    assert len(ours) >= 3
-    assert [problem for override in ours for problem in mistyped_overrides(override, configs)] == []
+def free_port() -> int:
+    """A port of the loopback address that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def train_in_two(configs: Path, data: Path, output: Path, settings: dict[str, Any], nodes: int = 1) -> str:
+    """Train a bundle with two processes; what they print. Of two machines the second sees no checkpoint of the first.
+
+    Both hold the same weights after training, and again when the best ones are back; the first alone writes.
+    """
+    steps = json.loads((configs / "train.json").read_text())["run"]
+    keep = "$torch.save(@network.module.state_dict(), '{}_' + os.environ['RANK'] + '.pt')"
+    for step in ("$@train#trainer.run()", "$@report_best()"):
+        steps.insert(steps.index(step) + 1, keep.format(output.with_name("trained" if "trainer" in step else "best")))
+    extra = output.with_name("keep_weights.json")
+    own_disk = {"ckpt_dir": "$@output_dir + ('/models' if os.environ['RANK'] == '0' else '/of_another_machine')"}
+    extra.write_text(json.dumps({"run": steps, **(own_disk if nodes > 1 else {})}))
+    files = [str(configs / "train.json"), str(configs / "multi_gpu_train.json"), str(extra)]
+    places = {"dataset_dir": data, "output_dir": output, **settings, "amp": False}
+    command = ["-m", "monai.bundle", "run", "--config_file", str(files).replace(" ", ""), *options(places)]
+    text = torchrun(*command, nodes=nodes)
+    for when in ("trained", "best"):
+        first, second = (torch.load(output.with_name(f"{when}_{rank}.pt"), weights_only=True) for rank in range(2))
+        assert first.keys() == second.keys()
+        unlike = [name for name, value in first.items() if not torch.equal(value, second[name])]
+        assert unlike == [], when
+    assert sorted(path.name for path in (output / "models").iterdir()) == ["last.pt", "model.pt"]
+    assert not (output / "of_another_machine").exists()
+    assert len(list((output / "tensorboard").iterdir())) == 2  # of training and of validation: one process's
+    return text
 
 
 def input_error(function: Any, *arguments: Any, **named: Any) -> str:
@@ -133,11 +172,6 @@ def copy_bundle(source: Path, target: Path) -> None:
     shutil.copytree(ROOT / "shared", target / "shared", ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def table(rows: Iterable[tuple[Any, list[str]]]) -> Any:
-    """Rows of (function that spoils something, parts of the line that says so) as cases of a test."""
-    return pytest.mark.parametrize("spoil, parts", [pytest.param(*row, id=row[0].__name__) for row in rows])
-
-
 def files(folder: Path) -> dict[str, bytes]:
     """The content of every file of a folder by its path in it."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -148,3 +182,12 @@ def assert_one_line(line: str, parts: list[str]) -> None:
     assert "\n" not in line and len(line) < 500
     for part in parts:
         assert part in line, line
+
+
+def assert_lines(text: str, parts: list[Any]) -> None:
+    """A line a problem: one with these parts, or of a list of lists as many lines, in that order."""
+    wanted = parts if isinstance(parts[0], list) else [parts]
+    lines = text.splitlines()
+    assert len(lines) == len(wanted), text
+    for line, some in zip(lines, wanted):
+        assert_one_line(line, some)

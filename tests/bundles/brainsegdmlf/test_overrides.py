@@ -1,11 +1,10 @@
-"""Overrides, by file and on the command line: what they say reaches the network; the docs' pass."""
+"""Overrides, by file and on the command line: what they say reaches the network."""
 
 import pytest
 import torch
 from monai.transforms import RandAffined
 
-from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, workflow
-from tests.bundles.running import ROOT, assert_docs_overrides_are_taken
+from tests.bundles.brainsegdmlf.helpers import workflow
 
 
 def test_sam_override_builds_lora_at_512_pixels():
@@ -42,8 +41,3 @@ def test_jsons_words_switch_parts_as_the_docs_say(word):
     flow.initialize()
     network = flow.parser.get_parsed_content("network_def")
     assert network.dmif is (word == "true") and hasattr(network, "fusions") is network.dmif
-
-
-@pytest.mark.parametrize("page", [ROOT / "README.md", BUNDLE / "docs" / "README.md"], ids=["front", "bundle"])
-def test_every_override_in_the_docs_is_taken(page):
-    assert_docs_overrides_are_taken(page, CONFIGS)

@@ -1,4 +1,4 @@
-"""Overrides, by file and on the command line: what they say reaches the network; the docs' pass."""
+"""Overrides, by file and on the command line: what they say reaches the network."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import open_clip
 import pytest
 import torch
 
-from tests.bundles.emclip.helpers import BUNDLE, CONFIGS, workflow
-from tests.bundles.running import assert_docs_overrides_are_taken, input_error
+from tests.bundles.emclip.helpers import workflow
+from tests.bundles.running import input_error
 
 VISION = {"image_size": 64, "patch_size": 16, "width": 32, "head_width": 16, "layers": 4}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
@@ -80,7 +80,3 @@ def test_a_structure_is_one_piece_unless_told_otherwise(workflow_type, where, ke
         if type(step).__name__ in ("Activationsd", "AsDiscreted", "KeepLargestConnectedComponentd"):
             data = step(data)
     assert data["pred"].sum((1, 2)).tolist() == [16 if kept else 17, 1]
-
-
-def test_every_override_in_the_docs_is_taken():
-    assert_docs_overrides_are_taken(BUNDLE / "docs" / "README.md", CONFIGS)

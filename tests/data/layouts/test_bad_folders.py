@@ -99,25 +99,16 @@ def test_all_problems_at_once(tmp_path):
 @pytest.mark.parametrize(
     "layout, folder, options, parts",
     [
-        ("brat2020", ".", {}, ["unknown layout 'brat2020'", "did you mean 'brats2021'?"]),
-        ("cityscapes", ".", {}, ["unknown layout", "there are brats2021, "]),
-        ("busi", "absent", {}, ["absent is no folder", "BUSI"]),
-        ("busi", "empty", {}, ["empty is empty: get it from https://scholar"]),
-        ("kvasir_seg", "hearts", {}, ["holds no Kvasir-SEG, e.g. images/", "https://datasets.simula.no"]),
         ("acdc", "hearts", {"out": "foreign"}, ["foreign", "a list that was not made here", "another --out"]),
-        ("acdc", "hearts", {"out": "busi"}, ["a list of busi", "another --out"]),
         ("acdc", "hearts", {"out": "list/mine.json"}, ["a file of the name dataset.json"]),
-        ("acdc", "hearts", {"val_share": 1.5}, ["--val_share is 1.5"]),
         ("acdc", "hearts", {"test_share": "half"}, ["--test_share is 'half'"]),
     ],
 )
 def test_wrong_arguments(layout, folder, options, parts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
     SETS["acdc"].make(tmp_path / "hearts")
-    for name, content in (("foreign", {"training": []}), ("busi", {"layout": "busi"})):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "dataset.json").write_text(json.dumps(content))
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "dataset.json").write_text(json.dumps({"training": []}))
     before = files(tmp_path)
     with pytest.raises(InputError) as error:
         make_datalist(layout, folder, progress=False, **options)

@@ -1,0 +1,253 @@
+"""What a user can give wrongly to BrainSegDMLF, and words of the line that says so; `p1` of the tiny data is spoilt."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from tests.bundles import bad_input
+from tests.bundles.bad_input import (
+    broken_dataset_json,
+    broken_weights,
+    empty_training,
+    many_epochs,
+    mistyped,
+    no_dataset_json,
+    no_epochs,
+    no_initial_weights,
+    no_label,
+    no_room,
+    no_such_device,
+    no_such_place,
+    no_weights,
+    output_under_a_file,
+    unknown_split,
+)
+from tests.data.test_transforms import save_series
+
+
+class Place(bad_input.Place):
+    """Volumes to spoil."""
+
+    def volume(self, name: str, change: Callable[[np.ndarray], np.ndarray], shift: float = 0.0) -> None:
+        file = self.data / f"{name}.nii.gz"
+        image = nib.load(file)
+        affine = image.affine.copy()
+        affine[0, 3] += shift
+        nib.save(nib.Nifti1Image(change(np.asanyarray(image.dataobj).astype(np.float32)), affine), file)
+
+
+def missing_file(place):
+    (place.data / "p1_t1.nii.gz").unlink()
+
+
+def three_channels(place):
+    place.lists(lambda lists: lists["training"][1]["image"].pop())
+
+
+def other_shape(place):
+    place.volume("p1_t2", lambda a: a[:, :, :-1])
+
+
+def other_affine(place):
+    place.volume("p1_t2", lambda a: a, shift=4.0)
+
+
+def nan_voxels(place):
+    place.volume("p1_t2", lambda a: np.where(a > 500, np.nan, a))
+
+
+def all_missing(place):
+    place.lists(lambda lists: lists["training"][1].update(image=[None] * 4))
+
+
+def all_zero(place):
+    for name in ("flair", "t1", "t1ce", "t2"):
+        place.volume(f"p1_{name}", np.zeros_like)
+
+
+def undeclared_label(place):
+    place.volume("p1_seg", lambda a: 3 * a)
+
+
+def truncated(place):
+    file = place.data / "p1_t1.nii.gz"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def not_nifti(place):
+    (place.data / "p1_t1.nii.gz").write_bytes(gzip.compress(b"PATIENT,AGE\n"))
+
+
+def augmentation_by_word(place):
+    place.override["augmentation"] = "lots"
+
+
+def no_such_folder(place):
+    place.override["dataset_dir"] = str(place.folder / "nowhere")
+
+
+def other_sam(place):
+    """The names of a SAM ViT-B's weights and its width and depth, without their 375 MB."""
+    names = {"image_encoder.patch_embed.proj.weight": torch.zeros(768, 3, 1, 1)}
+    names |= {f"image_encoder.blocks.{i}.attn.rel_pos_h": torch.zeros(1) for i in range(12)}
+    torch.save(names, place.folder / "sam_vit_b_01ec64.pth")
+    place.override["checkpoint"] = str(place.folder / "sam_vit_b_01ec64.pth")
+
+
+def no_sam(place):
+    place.override["checkpoint"] = str(place.folder / "sam.pth")
+
+
+def unknown_encoder(place):
+    place.override["encoder"] = "vit_s"
+
+
+def other_weights(place):
+    place.override["dmif"] = False
+
+
+def no_input(place):
+    place.override["input"] = [str(place.data / f"p3_{name}.nii.gz") for name in ("flair", "t1", "t1ce", "t3")]
+
+
+def input_of_nothing(place):
+    place.override["input"] = "[None,None,None,None]"
+
+
+def input_of_too_few(place):
+    place.override["input"] = str(place.data / "p3_flair.nii.gz")
+
+
+def input_with_nan(place):
+    place.volume("p3_t2", lambda a: np.where(a > 500, np.nan, a))
+
+
+def region_of_an_unknown_label(place):
+    place.override["regions"] = {"lesion": [1, 7]}
+
+
+def one_side_of_a_patch(place):
+    place.override["patch_size"] = [32]
+
+
+def overlapping_wholly(place):
+    place.override["overlap"] = 1.0
+
+
+def unknown_tuning(place):
+    place.override["tuning"] = "lra"
+
+
+def no_rank(place):
+    place.override |= {"tuning": "lora", "lora_rank": 0}
+
+
+def page_for_a_checkpoint(place):
+    (place.folder / "sam.pth").write_text("<!DOCTYPE html><title>Sign in</title>")
+    place.override["checkpoint"] = str(place.folder / "sam.pth")
+
+
+def sam_for_lite_medsam(place):
+    other_sam(place)
+    place.override["encoder"] = "lite_medsam"
+
+
+def three_names_for_four_sequences(place):
+    place.override["channels"] = ["flair", "t1", "t2"]
+
+
+def several_at_once(place):
+    missing_file(place)
+    undeclared_label(place)
+    (place.data / "p2_flair.nii.gz").unlink()
+
+
+def folder_without_dicom(place):
+    (place.folder / "series").mkdir()
+    (place.folder / "series" / "notes.txt").write_text("no slices")
+    place.override["input"] = [str(place.folder / "series"), None, None, None]
+
+
+def dicom_that_breaks_off(place):
+    folder = place.folder / "series"
+    save_series(folder, np.ones((6, 5, 4)), np.eye(4))
+    slice_ = sorted(folder.iterdir())[2]
+    slice_.write_bytes(slice_.read_bytes()[:200])
+    place.override["input"] = [str(folder), None, None, None]
+
+
+def dicom_with_a_gap(place):
+    save_series(place.folder / "series", np.ones((6, 5, 6)), np.eye(4), skip=(2,))
+    place.override["input"] = [str(place.folder / "series"), None, None, None]
+
+
+def two_series_in_a_folder(place):
+    for _ in range(2):
+        save_series(place.folder / "series", np.ones((6, 5, 4)), np.eye(4))
+    place.override["input"] = [str(place.folder / "series"), None, None, None]
+
+
+def two_values_for_a_region(place):
+    place.override["region_values"] = [1, 2]
+
+
+CASE = "case p1"
+TRAINING = [
+    (missing_file, [CASE, "t1", "p1_t1.nii.gz not found", "null"]),
+    (three_channels, [CASE, "3 channels where 4 are declared (flair, t1, t1ce, t2)", "null"]),
+    (other_shape, [CASE, "t2 has shape 40 x 48 x 5, flair has 40 x 48 x 6", "resample t2"]),
+    (other_affine, [CASE, "t2 and flair lie differently in space", "4 mm", "register t2 to flair"]),
+    (nan_voxels, [CASE, "p1_t2.nii.gz", "NaN", "replace them"]),
+    (all_missing, ["training[1]", "dataset.json", "names no image", "give a path"]),
+    (all_zero, [CASE, "every sequence is missing or all zero", "give at least one of flair, t1, t1ce, t2"]),
+    (empty_training, ["split 'training' is empty", "dataset.json", "validation, testing"]),
+    (undeclared_label, [CASE, "p1_seg.nii.gz", "values 0, 3 where 0, 1 are declared", "remap"]),
+    (no_label, [CASE, "has no label", "add one"]),
+    (truncated, [CASE, "p1_t1.nii.gz cannot be read", "give NIfTI"]),
+    (not_nifti, [CASE, "p1_t1.nii.gz cannot be read", "give NIfTI"]),
+    (mistyped, ["unknown override 'output_dirr'", "did you mean 'output_dir'?"]),
+    (many_epochs, ["override 'epochs' is 'many' where a whole number is expected: e.g. --epochs 22"]),
+    (augmentation_by_word, ["override 'augmentation' is 'lots' where a number is expected: e.g. --augmentation 1"]),
+    (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
+    (no_dataset_json, ["no dataset.json in", "write one"]),
+    (broken_dataset_json, ["dataset.json", "is not JSON", "correct or rewrite"]),
+    (no_such_folder, ["no dataset.json in", "nowhere"]),
+    (other_sam, ["sam_vit_b_01ec64.pth", "sam_vit_b checkpoint", "given for encoder vit_tiny", "use --encoder vit_b"]),
+    (no_sam, ["sam.pth", "no such file"]),
+    (no_initial_weights, ["model_2.pt not found"]),
+    (no_room, ["output folder", "has 1 MB free where 200 MB are needed", "give another --output_dir"]),
+    (no_such_place, ["output folder /proc/run cannot be written", "give another --output_dir"]),
+    (no_epochs, ["override 'epochs' is 0", "at least 1"]),
+    (no_such_device, ["override 'device' is 'cuda:77', which cannot be used", "try --device cpu"]),
+    (region_of_an_unknown_label, ["override 'regions'", "'lesion' is made of 7", "no label (0, 1)", "add it"]),
+    (one_side_of_a_patch, ["override 'patch_size' is [32]: it takes 2 numbers"]),
+    (overlapping_wholly, ["override 'overlap' is 1.0: it must be at least 0 and below 1"]),
+    (unknown_tuning, ["unknown tuning 'lra'", "choose one of full, frozen, lora"]),
+    (no_rank, ["override 'lora_rank' is 0: it must be at least 1"]),
+    (page_for_a_checkpoint, ["sam.pth", "an HTML page, not weights", "download the file itself"]),
+    (sam_for_lite_medsam, ["sam_vit_b_01ec64.pth", "not a LiteMedSAM checkpoint"]),
+    (three_names_for_four_sequences, 3 * [["4 channels where 3 are declared (flair, t1, t2)", "null"]]),
+    (several_at_once, [["p1_t1.nii.gz not found"], ["values 0, 3"], ["p2_flair.nii.gz not found"]]),
+    (unknown_encoder, ["unknown encoder 'vit_s'", "choose one of vit_tiny"]),
+]
+INFERENCE = [
+    (no_weights, ["model.pt not found", "--ckpt_dir"]),
+    (other_weights, ["model.pt belong to another network", "mix.bias", "options they were trained with"]),
+    (broken_weights, ["model.pt cannot be read", "download or train again"]),
+    (no_input, ["p3_t3.nii.gz not found", "correct the path"]),
+    (input_of_nothing, ["--input", "names no file", "give a path"]),
+    (input_of_too_few, ["1 channel where 4 are declared", "null"]),
+    (input_with_nan, ["case p3", "p3_t2.nii.gz", "NaN"]),
+    (folder_without_dicom, ["series holds no DICOM file", "the folder of one DICOM series"]),
+    (dicom_that_breaks_off, ["flair", "series cannot be read", "a file cut short? copy the series again"]),
+    (dicom_with_a_gap, ["flair", "slice distances from 1.00 to 2.00 mm", "slices missing or doubled"]),
+    (two_series_in_a_folder, ["flair", "the folder holds 2 series", "own folder"]),
+    (two_values_for_a_region, ["override 'region_values' has 2 values for 1 classes (lesion)", "give one a class"]),
+    (unknown_split, ["split 'test' is missing", "splits with items: training, validation, testing"]),
+    (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
+]

@@ -1,0 +1,302 @@
+"""What a user gives wrongly, in one table: a line a problem, before anything begins, and nothing is lost on disk."""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from PIL import Image
+from tmca import data as tmca_data
+
+import shared
+from shared.backbones.text import build_text_encoder
+from shared.bundle import check_release
+from shared.checkup import checkup
+from shared.data import pictures
+from shared.data.datalists import expand_datalist
+from shared.datalist import make_datalist
+from shared.distributed import own_share, start_processes
+from shared.errors import require
+from shared.packaging import package
+from shared.training import RunCheckpoint, load_weights
+from tests.bundles.bad_input import assert_command_refused, assert_refused, make_place
+from tests.bundles.brainsegdmlf import bad_input as brain
+from tests.bundles.brainsegdmlf import helpers as brain_helpers
+from tests.bundles.emclip import bad_input as emclip
+from tests.bundles.emclip import helpers as emclip_helpers
+from tests.bundles.release.helpers import WRITE
+from tests.bundles.running import ROOT, assert_lines, files, input_error
+from tests.bundles.tmca import bad_input as tmca
+from tests.bundles.tmca import helpers as tmca_helpers
+from tests.data.layouts.published import SETS
+
+TABLES: dict[str, tuple[ModuleType, ModuleType]] = {
+    "brainsegdmlf": (brain, brain_helpers),
+    "emclip": (emclip, emclip_helpers),
+    "tmca": (tmca, tmca_helpers),
+}
+
+
+@dataclass
+class Stock:
+    """Tiny data and untrained weights of a bundle, to copy and spoil."""
+
+    data: Path
+    weights: Path
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory) -> Callable[[str], Stock]:
+    made: dict[str, Stock] = {}
+
+    def of(name: str) -> Stock:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            WRITE[name](folder / "data")
+            helpers = TABLES[name][1]
+            tower = {"text_tower": True} if name == "emclip" else {}
+            flow = helpers.workflow("infer", "inference", **helpers.INFER, **tower)
+            (folder / "weights").mkdir()
+            torch.save(flow.parser.get_parsed_content("network_def").state_dict(), folder / "weights" / "model.pt")
+            made[name] = Stock(folder / "data", folder / "weights")
+        return made[name]
+
+    return of
+
+
+@pytest.fixture
+def place(stock, tmp_path, monkeypatch) -> Callable[[str], Any]:
+    return lambda name: make_place(TABLES[name][0].Place, stock(name).data, stock(name).weights, tmp_path, monkeypatch)
+
+
+def rows(kind: str) -> list[Any]:
+    """The bundles' rows of a kind, TRAINING or INFERENCE."""
+    return [
+        pytest.param(name, *row, id=f"{name}-{row[0].__name__}")
+        for name, (bad, _) in TABLES.items()
+        for row in getattr(bad, kind)
+    ]
+
+
+@pytest.mark.parametrize("name, spoil, parts", rows("TRAINING"))
+def test_training(name, spoil, parts, place):
+    helpers = TABLES[name][1]
+    assert_refused(spoil, parts, place(name), helpers.workflow, "train", helpers.TRAIN)
+
+
+@pytest.mark.parametrize("name, spoil, parts", rows("INFERENCE"))
+def test_inference(name, spoil, parts, place):
+    helpers = TABLES[name][1]
+    assert_refused(spoil, parts, place(name), helpers.workflow, "infer", helpers.INFER)
+
+
+COMMANDS = [  # in a thread that loads, in a component
+    ("brainsegdmlf", brain.nan_voxels),
+    ("tmca", tmca.unknown_backbone),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, spoil", [pytest.param(*row, id=f"{row[0]}-{row[1].__name__}") for row in COMMANDS])
+def test_command_line(name, spoil, place):
+    bad, helpers = TABLES[name]
+    assert_command_refused(spoil, dict(bad.TRAINING)[spoil], place(name), helpers.CONFIGS, helpers.TRAIN)
+
+
+def unknown_layout(folder, _):
+    return partial(make_datalist, "brat2020", folder)
+
+
+def layout_of_no_name(folder, _):
+    return partial(make_datalist, "cityscapes", folder)
+
+
+def layout_in_no_folder(folder, _):
+    return partial(make_datalist, "busi", folder / "absent")
+
+
+def layout_in_an_empty_folder(folder, _):
+    (folder / "empty").mkdir()
+    return partial(make_datalist, "busi", folder / "empty")
+
+
+def layout_of_another_set(folder, _):
+    SETS["acdc"].make(folder / "hearts")
+    return partial(make_datalist, "kvasir_seg", folder / "hearts", progress=False)
+
+
+def list_of_another_set(folder, _):
+    SETS["acdc"].make(folder / "hearts")
+    (folder / "busi").mkdir()
+    (folder / "busi" / "dataset.json").write_text('{"layout": "busi"}')
+    return partial(make_datalist, "acdc", folder / "hearts", folder / "busi", progress=False)
+
+
+def share_above_one(folder, _):
+    return partial(make_datalist, "acdc", folder, val_share=1.5)
+
+
+def packing_of_an_unknown_bundle(folder, _):
+    return partial(package, ["emclop"], out=folder / "out", bundles=ROOT / "bundles")
+
+
+def check_of_an_unknown_bundle(_, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return lambda: require(checkup("emclop"))
+
+
+def check_of_an_unknown_config(_, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return lambda: require(checkup("emclip", ["trian"]))
+
+
+def check_of_no_config(_, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return lambda: require(checkup("emclip", []))
+
+
+def release_of_another_version(folder, _):
+    (folder / "shared").mkdir()
+    (folder / "shared" / "__init__.py").write_text('__version__ = "9.9.9"\n')
+    return partial(check_release, folder)
+
+
+def data_list(folder, content):
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return partial(expand_datalist, folder / "dataset.json", "training")
+
+
+def list_that_holds_no_splits(folder, _):
+    return data_list(folder, ["p01.nii.gz"])
+
+
+def case_without_an_image(folder, _):
+    return data_list(folder, {"training": [{"label": "p01.nii.gz"}]})
+
+
+def two_cases_of_a_name(folder, _):
+    return data_list(folder, {"training": 2 * [{"image": "a.png", "case_id": "p01"}]})
+
+
+def case_named_as_a_path(folder, _):
+    return data_list(folder, {"training": [{"image": "a.png", "case_id": "../p01"}]})
+
+
+def weights_that_are_a_list(folder, _):
+    torch.save([torch.zeros(1)], folder / "model.pt")
+    return partial(load_weights, torch.nn.Linear(1, 1), folder / "model.pt")
+
+
+def several_machines_without_torchrun(_, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    return start_processes
+
+
+def more_processes_than_cases(_, monkeypatch):
+    monkeypatch.setattr(dist, "get_world_size", lambda: 4)
+    return partial(own_share, ["val_a", "val_b"], even=False)
+
+
+def text_folder_of_another_kind(folder, _):
+    (folder / "bert").mkdir()
+    return partial(build_text_encoder, str(folder / "bert"))
+
+
+def tag_for_a_text_folder(folder, _):
+    (folder / "bert").mkdir()
+    return partial(build_text_encoder, str(folder / "bert"), pretrained="openai")
+
+
+OTHERS: list[tuple[Callable[[Path, pytest.MonkeyPatch], Callable[[], Any]], list[str]]] = [
+    (unknown_layout, ["unknown layout 'brat2020'", "did you mean 'brats2021'?"]),
+    (layout_of_no_name, ["unknown layout 'cityscapes'", "there are brats2021, "]),
+    (layout_in_no_folder, ["absent is no folder", "BUSI"]),
+    (layout_in_an_empty_folder, ["empty is empty: get it from https://scholar"]),
+    (layout_of_another_set, ["hearts holds no Kvasir-SEG, e.g. images/", "https://datasets.simula.no"]),
+    (list_of_another_set, ["a list of busi", "another --out"]),
+    (share_above_one, ["--val_share is 1.5", "below 1"]),
+    (packing_of_an_unknown_bundle, ["no bundle 'emclop'", "did you mean 'emclip'?"]),
+    (check_of_an_unknown_bundle, ["no bundle 'emclop'", "did you mean emclip?"]),
+    (check_of_an_unknown_config, ["no config 'trian' in", "it has cardiac"]),
+    (check_of_no_config, ["no config '' in", "it has cardiac"]),
+    (release_of_another_version, ["needs shared 9.9.9", shared.__version__, "in different processes"]),
+    (list_that_holds_no_splits, ["dataset.json is not a JSON object", "write"]),
+    (case_without_an_image, ["training[0]", "names no image", "give a path"]),
+    (two_cases_of_a_name, ["case_id 'p01' occurs 2 times", "every case needs its own"]),
+    (case_named_as_a_path, ["case_id '../p01'", "cannot be a folder name", "leave out"]),
+    (weights_that_are_a_list, ["model.pt hold a list, not a state_dict", "download or train again"]),
+    (several_machines_without_torchrun, ["runs under torchrun", "torchrun --nproc_per_node=2"]),
+    (more_processes_than_cases, ["2 cases for 4 processes: each needs one in every list, start 2 or fewer"]),
+    (text_folder_of_another_kind, ["bert", "no config.json", "save_pretrained"]),
+    (tag_for_a_text_folder, ["bert", "option 'pretrained' is for models of open_clip"]),
+]
+
+
+@pytest.mark.parametrize("prepare, parts", [pytest.param(*row, id=row[0].__name__) for row in OTHERS])
+def test_other_commands(prepare, parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ask = prepare(tmp_path, monkeypatch)
+    before = files(tmp_path)
+    assert_lines(input_error(ask), parts)
+    assert files(tmp_path) == before
+
+
+def test_the_table_is_long_enough():
+    """Distinct inputs; what is given to several bundles counts once."""
+    tables = [getattr(bad, kind) for bad, _ in TABLES.values() for kind in ("TRAINING", "INFERENCE")]
+    assert len({row[0].__name__ for table in [*tables, OTHERS] for row in table}) >= 100
+
+
+def grey_for_colour(folder, monkeypatch):
+    monkeypatch.setattr(pictures, "FIRST_GREY", threading.Lock())
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "p1.png")
+    return lambda: pictures.LoadPictured("image")({"image": folder / "p1.png", "case_id": "p1"})
+
+
+def no_sentence(folder, _):
+    WRITE["tmca"](folder / "data")
+    lists = json.loads((folder / "data" / "dataset.json").read_text())
+    del lists["training"][0]["text"]
+    (folder / "data" / "dataset.json").write_text(json.dumps(lists))
+    items = tmca_data.load_split(folder / "data", "training", folder / "phantoms")
+    return lambda: tmca_data.preflight([items], folder / "out", [0, 1])
+
+
+def sentence_too_long_for_the_encoder(_, monkeypatch):
+    return lambda: build_text_encoder("clip_tiny").encode(["lower left lung, " * 40])
+
+
+def nothing_to_resume(folder, _):
+    flow = SimpleNamespace(state=SimpleNamespace(max_epochs=1, epoch_length=1))
+    network = torch.nn.Linear(1, 1)
+    return lambda: RunCheckpoint(folder, network, None, None, None, resume=True).load(flow)  # type: ignore[arg-type]
+
+
+ACCEPTED = [
+    (grey_for_colour, "case p1: a grey picture where colour is expected: repeated to three channels"),
+    (no_sentence, '1 of 2 cases have no sentence (key "text"): they go by the image alone'),
+    (sentence_too_long_for_the_encoder, "text encoder clip_tiny takes 77 tokens: cut "),
+    (nothing_to_resume, "starting with epoch 1"),
+]
+
+
+@pytest.mark.parametrize("prepare, notice", [pytest.param(*row, id=row[0].__name__) for row in ACCEPTED])
+def test_accepted_with_a_notice(prepare, notice, tmp_path, monkeypatch, caplog, capsys):
+    accept = prepare(tmp_path, monkeypatch)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        accept()
+    said = [record.getMessage() for record in caplog.records] + capsys.readouterr().out.splitlines()
+    said += [str(warning.message) for warning in warned]
+    assert sum(notice in line for line in said) == 1, said
