@@ -1,5 +1,7 @@
 """DICOM SEG: where every voxel lands, whom the frames refer to, what the segments are called."""
 
+from pathlib import Path
+
 import highdicom
 import numpy as np
 import pydicom
@@ -9,9 +11,13 @@ from monai.data import MetaTensor
 
 from shared.data.transforms import LoadSequencesd
 from shared.dicom_seg import save_dicom_seg
-from tests.bundles.running import input_error
+from tests.bundles.running import assert_one_line, input_error
 from tests.data.test_transforms import oblique, save_series
 
+# Real scanners' files, cut to 16 x 16.
+SHIPPED = (
+    Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"
+)
 NAMES = ["left ventricle", "myocardium"]
 CODES = [["87878005", "SCT", "Left ventricle"], ["74281007", "SCT", "Myocardium"]]
 
@@ -83,3 +89,35 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
         piece.save_as(file)
     assert "no FrameOfReferenceUID" in input_error(save_dicom_seg, label, folder, target, NAMES, CODES)
     assert not target.exists() and not list(tmp_path.glob(".*"))
+
+
+def test_a_real_scanner_s_series(tmp_path):
+    """Five CT slices that pydicom ships: the mask is found on the slices, and at the places, where it was set."""
+    folder = SHIPPED / "98892001" / "CT5N"
+    image, label = prediction(str(folder))
+    found = highdicom.seg.segread(save_dicom_seg(label, folder, tmp_path / "p_seg.dcm", NAMES, CODES))
+    pieces = {piece.SOPInstanceUID: piece for piece in map(pydicom.dcmread, folder.iterdir())}
+    frames = found.get_pixels_by_source_instance(list(pieces), combine_segments=True, ignore_spatial_locations=True)
+    for number in (1, 2):
+        expected = sorted(image[0][label[0] == number].tolist())
+        stored = [(piece.pixel_array, piece) for piece in pieces.values()]
+        there = [
+            array[frame == number] * float(piece.RescaleSlope) + float(piece.RescaleIntercept)
+            for (array, piece), frame in zip(stored, frames)
+        ]
+        assert sorted(np.concatenate(there).tolist()) == expected
+    source = next(iter(pieces.values()))
+    assert found.PatientID == source.PatientID and found.StudyInstanceUID == source.StudyInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("folder", "part"),
+    [
+        ("98892003/MR700", "slices of different orientations (a localiser?)"),
+        ("98892003/MR1", "the folder holds 3 series; give each its own folder"),
+        ("77654033/CT2", "slice distances from 1.25 to 202.50 mm: slices missing or doubled"),
+    ],
+)
+def test_a_real_scanner_s_folder_that_is_no_volume(folder, part):
+    line = input_error(prediction, str(SHIPPED / folder))
+    assert_one_line(line, [part, folder])
