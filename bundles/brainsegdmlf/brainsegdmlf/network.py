@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.backbones.sam import build_encoder
+from shared.errors import InputError
 from shared.layers.modality_fusion import DynamicModalFusion, drop_modalities
 from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
 
@@ -27,7 +28,7 @@ class ModalityWeights(NamedTuple):
 
 
 class BrainSegDMLF(nn.Module):
-    """Segment brain lesions in axial slices of several MR sequences, without prompts.
+    """Segment brain lesions in slices of several MR sequences, without prompts.
 
     Args:
         in_channels: M, the number of MR sequences; a sequence that is zero everywhere in a slice counts as missing.
@@ -45,6 +46,9 @@ class BrainSegDMLF(nn.Module):
         deep_supervision: number of mask heads besides the full-resolution one in training.
         detail_channels: width of the detail stem at strides 1, 2, 4, ...
         dropout: share of the deepest channels dropped in training.
+
+    Raises:
+        InputError: what `build_encoder` raises, or a `feature_stride` that is no power of two.
     """
 
     dmif: Final[bool]  # TorchScript leaves out the branches that a network does not take
@@ -77,6 +81,8 @@ class BrainSegDMLF(nn.Module):
         channels: list[int] = self.encoder.channels
         strides: list[int] = self.encoder.strides
         stride = feature_stride or strides[-1]
+        if stride < 1 or stride & (stride - 1):
+            raise InputError(f"feature_stride {stride} is no power of two: choose 4, 8 or 16")
         self.multiple = max(stride, strides[-1]) if encoder_size is None else stride
 
         if dmif:

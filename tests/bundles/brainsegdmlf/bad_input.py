@@ -147,6 +147,14 @@ def no_rank(place):
     place.override |= {"tuning": "lora", "lora_rank": 0}
 
 
+def odd_stride(place):
+    place.override["feature_stride"] = 3
+
+
+def unknown_planes(place):
+    place.override["planes"] = "oblique"
+
+
 def page_for_a_checkpoint(place):
     (place.folder / "sam.pth").write_text("<!DOCTYPE html><title>Sign in</title>")
     place.override["checkpoint"] = str(place.folder / "sam.pth")
@@ -233,6 +241,8 @@ TRAINING = [
     (sam_for_lite_medsam, ["sam_vit_b_01ec64.pth", "not a LiteMedSAM checkpoint"]),
     (three_names_for_four_sequences, 3 * [["4 channels where 3 are declared (flair, t1, t2)", "null"]]),
     (several_at_once, [["p1_t1.nii.gz not found"], ["values 0, 3"], ["p2_flair.nii.gz not found"]]),
+    (odd_stride, ["feature_stride 3 is no power of two", "choose 4, 8 or 16"]),
+    (unknown_planes, ["planes 'oblique' is unknown", "choose axial, all or auto"]),
     (unknown_encoder, ["unknown encoder 'vit_s'", "choose one of vit_tiny"]),
 ]
 INFERENCE = [
