@@ -15,9 +15,7 @@ from tests.bundles.running import assert_one_line, input_error
 from tests.data.test_transforms import oblique, save_series
 
 # Real scanners' files, cut to 16 x 16.
-SHIPPED = (
-    Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"
-)
+SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"
 NAMES = ["left ventricle", "myocardium"]
 CODES = [["87878005", "SCT", "Left ventricle"], ["74281007", "SCT", "Myocardium"]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ TASKS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *TASKS, *sorted(ROOT.glob("bundles/*/docs/README.md"))]
 BUNDLES = sorted(file.parents[1] for file in ROOT.glob("bundles/*/configs/train.json"))
 OF_OTHER_PROGRAMS = {"name", "node_rank", "use_trace", "ckpt_file", "input_shape"}  # of monai.bundle's verbs, torchrun
+OF_OUR_VERBS = {
+    option
+    for verb in (verbs.check, verbs.datalist, verbs.label, verbs.package)
+    for option in signature(verb).parameters
+}
 OURS = [page for page in TASKS if page.name not in ("README.md", "monai_label.md")]
 TINY_PROGRAMS = {  # what makes a page's program quick
     "ROUNDS, LOCAL_EPOCHS = 20, 1": "ROUNDS, LOCAL_EPOCHS = 1, 1",
@@ -46,11 +52,11 @@ def test_commands_name_what_exists(page, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_options_in_the_text_are_taken(page):
-    """By the page's bundle, or of a page of all bundles by one of them."""
+    """By the page's bundle, or of a page of all bundles by one of them, or by a command of ours or of others."""
     homes = [page.parents[1]] if page.parent.parent.parent.name == "bundles" else BUNDLES
     wrong = []
     for option in inline(page):
-        if not option.keys() <= OF_OTHER_PROGRAMS:
+        if not option.keys() <= OF_OTHER_PROGRAMS | OF_OUR_VERBS:
             found = [wrong_overrides(option, home / "configs") for home in homes]
             wrong += [] if [] in found else found[0]
     assert wrong == []
