@@ -18,6 +18,7 @@ from pydicom.uid import generate_uid
 
 from shared import __version__
 from shared.data.dicom import read_series
+from shared.data.dicom_picture import find_dicom_picture
 from shared.errors import InputError
 from shared.files import whole
 
@@ -37,18 +38,20 @@ def save_dicom_seg(
     names: Sequence[str],
     codes: Sequence[Sequence[str]],
     category: str = "AnatomicalStructure",
+    nested: bool = False,
 ) -> Path:
     """Write a label map as DICOM SEG, one binary segment a class, every frame with the slice that it lies on.
 
     Args:
         pred: label map (1, X, Y, Z) or (X, Y, Z), integers, in the grid of the series, in any order of its axes; its
-            affine (RAS, mm) says where it lies.
-        series: folder with one DICOM series.
+            affine (RAS, mm) says where it lies. Of a single image (1, H, W), rows from top to bottom, in its size.
+        series: folder with one DICOM series; of a single image its file, or the folder that holds it alone.
         path: file to write; replaced whole.
         names: of the values 1, 2, ...
         codes: of each, ``[value, scheme, meaning]``, such as ``["52988006", "SCT", "Lesion"]``.
         category: keyword of SNOMED CT in DICOM's dictionary, "AnatomicalStructure" or
             "MorphologicallyAbnormalStructure".
+        nested: each class lies in the one before it, as the cup in the optic disc: its voxels belong to both segments.
 
     Returns:
         The path. A map without a single voxel is written too, with empty frames.
@@ -61,16 +64,18 @@ def save_dicom_seg(
         raise InputError(
             f"{len(codes)} DICOM codes for {len(names)} classes ({', '.join(names)}): give [value, scheme, meaning]"
         )
-    slices = read_series(series)
-    if lacking := [word for word in ("FrameOfReferenceUID", "StudyInstanceUID") if word not in slices[0]]:
+    single = find_dicom_picture(series) if pred.ndim == 3 and len(pred) == 1 else None
+    slices = [pydicom.dcmread(single)] if single else read_series(series)
+    needed = ["StudyInstanceUID"] if single else ["FrameOfReferenceUID", "StudyInstanceUID"]
+    if lacking := [word for word in needed if word not in slices[0]]:
         raise InputError(
             f"{series}: no {lacking[0]} in its DICOM files, which a DICOM SEG must name: leave dicom_seg out"
         )
     _complete(slices)
-    frames = on_slices(pred, slices, series)
+    frames = np.asarray(pred.cpu()).astype(np.uint8) if single else on_slices(pred, slices, series)
     segmentation = Segmentation(
         source_images=slices,
-        pixel_array=frames,
+        pixel_array=_cumulated(frames, len(names)) if nested else frames,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _describe(number, name, Code(*code), getattr(dictionary.SCT, category))
@@ -92,6 +97,11 @@ def save_dicom_seg(
     with whole(target) as draft:
         segmentation.save_as(draft)
     return target
+
+
+def _cumulated(frames: np.ndarray, classes: int) -> np.ndarray:
+    """(N, rows, columns) of values 0..K -> (N, rows, columns, K): a class and all after it."""
+    return (frames[..., None] >= np.arange(1, classes + 1)).astype(np.uint8)
 
 
 def on_slices(pred: MetaTensor, slices: Sequence[pydicom.Dataset], where: Any = "the series") -> np.ndarray:
@@ -124,14 +134,13 @@ def on_slices(pred: MetaTensor, slices: Sequence[pydicom.Dataset], where: Any = 
 
 def _complete(slices: Sequence[pydicom.Dataset]) -> None:
     """Add what DICOM SEG copies and anonymisation, or a converter, left out."""
-    ends = [np.asarray(piece.ImagePositionPatient, float) for piece in (slices[0], slices[-1])]
-    distance = float(np.linalg.norm(ends[1] - ends[0])) / max(1, len(slices) - 1)
     for piece in slices:
         for word in [*OF_PATIENT, *OF_STUDY]:
             if word not in piece:
                 setattr(piece, word, "")
-        if "SliceThickness" not in piece:
-            piece.SliceThickness = f"{distance:.6g}"
+        if "SliceThickness" not in piece and len(slices) > 1:
+            ends = [np.asarray(end.ImagePositionPatient, float) for end in (slices[0], slices[-1])]
+            piece.SliceThickness = f"{float(np.linalg.norm(ends[1] - ends[0])) / (len(slices) - 1):.6g}"
 
 
 def _describe(number: int, name: str, code: Code, category: Code) -> SegmentDescription:

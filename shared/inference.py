@@ -19,6 +19,7 @@ from monai.data.utils import affine_to_spacing
 from PIL import Image
 
 from shared.data.datalists import is_missing, present
+from shared.data.dicom_picture import find_dicom_picture
 from shared.data.pictures import load_picture
 from shared.data.spacing import spacing_is_known
 from shared.data.transforms import load_volume
@@ -169,8 +170,8 @@ class PredictionHandler:
         measure: function of `shared.measures` for a case's label map; None measures nothing.
         measure_patients: function of `shared.measures` for all cases of a patient, where items have ``patient`` and
             ``phase``; what it finds joins the measures of each of these cases.
-        dicom_seg: `shared.dicom_seg.save_dicom_seg` with its codes, for cases whose first sequence is a DICOM series;
-            None writes none.
+        dicom_seg: `shared.dicom_seg.save_dicom_seg` with its codes, for cases whose first sequence is a DICOM
+            series, or whose picture is a DICOM image; None writes none.
 
     """
 
@@ -244,7 +245,7 @@ class PredictionHandler:
     def _dicom_seg(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path | None:
         """Write a DICOM SEG if the case came as DICOM."""
         series = present(self.items[case_id]["image"])[0]
-        if self.dicom_seg is None or not Path(series).is_dir():
+        if self.dicom_seg is None or not (Path(series).is_dir() or find_dicom_picture(series)):
             return None
         target = prediction.with_name(f"{case_id}_seg.dcm")
         try:

@@ -119,3 +119,19 @@ def test_a_real_scanner_s_series(tmp_path):
 def test_a_real_scanner_s_folder_that_is_no_volume(folder, part):
     line = input_error(prediction, str(SHIPPED / folder))
     assert_one_line(line, [part, folder])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_single_image(tmp_path, nested):
+    """A radiograph has no place in space; of nested classes the outer one holds the inner one."""
+    file = SHIPPED / "77654033" / "CR1" / "6154"
+    label = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    label[0, 3:12, 2:9] = 1
+    label[0, 5:8, 4:7] = 2
+    path = save_dicom_seg(MetaTensor(label), file, tmp_path / "p_seg.dcm", NAMES, CODES, nested=nested)
+    found = highdicom.seg.segread(path)
+    source = pydicom.dcmread(file, stop_before_pixels=True)
+    frames = found.get_pixels_by_source_instance([source.SOPInstanceUID], ignore_spatial_locations=True)[0]
+    assert np.array_equal(frames[..., 1], label[0] == 2)
+    assert np.array_equal(frames[..., 0], label[0] >= 1 if nested else label[0] == 1)
+    assert found.StudyInstanceUID == source.StudyInstanceUID and found.PatientID == source.PatientID

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from monai.bundle import __main__ as bundle_verbs
 
@@ -32,6 +33,7 @@ OF_OUR_VERBS = {
     for option in signature(verb).parameters
 }
 OURS = [page for page in TASKS if page.name not in ("README.md", "monai_label.md")]
+RADIOGRAPH = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests" / "77654033" / "CR1" / "6154"
 TINY_PROGRAMS = {  # what makes a page's program quick
     "ROUNDS, LOCAL_EPOCHS = 20, 1": "ROUNDS, LOCAL_EPOCHS = 1, 1",
     "options = {": "options = {'device': 'cpu', 'amp': False, 'patch_size': [32, 32], ",
@@ -137,6 +139,7 @@ def home(tmp_path_factory) -> Path:
     shutil.copy(folder / "data" / "chests" / "p0.png", scans / "chest.png")
     heart = make_heart(0)[0]
     nib.save(nib.Nifti1Image(heart, np.diag([1.5, 1.5, 8, 1])), scans / "heart.nii.gz")
+    shutil.copy(RADIOGRAPH, scans / "dicom" / "chest.dcm")
     save_series(scans / "dicom" / "heart", np.clip(heart, 0, None), np.diag([1.5, 1.5, 8.0, 1]))
     return folder
 

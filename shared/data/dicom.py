@@ -56,7 +56,7 @@ def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
     Raises:
         InputError: what that reader refuses; one line.
     """
-    slices = [pydicom.dcmread(file) for file in _dicom_files(folder)]
+    slices = [pydicom.dcmread(file) for file in dicom_files(folder)]
     try:
         if not slices:
             raise ValueError("no DICOM file in this folder")
@@ -67,10 +67,11 @@ def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
 
 def has_dicom(folder: os.PathLike | str) -> bool:
     """Return True if at least one file directly in `folder` starts as a DICOM file does."""
-    return next(_dicom_files(folder), None) is not None
+    return next(dicom_files(folder), None) is not None
 
 
-def _dicom_files(folder: os.PathLike | str) -> Iterator[Path]:
+def dicom_files(folder: os.PathLike | str) -> Iterator[Path]:
+    """Files directly in `folder` that start as a DICOM file does, by name."""
     return (path for path in sorted(Path(folder).iterdir()) if path.is_file() and pydicom.misc.is_dicom(path))
 
 

@@ -1,4 +1,4 @@
-"""Loading transforms for pictures (PNG, JPG, TIFF, BMP): photographs in colour or grey, and their label pictures."""
+"""Loading transforms for pictures (PNG, JPG, TIFF, BMP, DICOM): photographs in colour or grey, and label pictures."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from shared.data.dicom_picture import find_dicom_picture, open_dicom_picture
 from shared.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-REMEDY = "give a PNG, JPG, TIFF or BMP of 8 or 16 bits"
+REMEDY = "give a PNG, JPG, TIFF or BMP of 8 or 16 bits, or one DICOM image"
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # of one channel; Pillow reads 16-bit colour as 8 bits
 GREY = (*SIXTEEN_BITS, "1", "L", "LA", "La")
 FIRST_GREY = threading.Lock()  # taken by the first grey picture of the process, never released
@@ -115,7 +116,7 @@ def load_picture(path: str | os.PathLike, where: str, grey: bool = False) -> Met
     log.
 
     Args:
-        path: the file; 8 or 16 bits.
+        path: the file, 8 or 16 bits; or a folder that holds one DICOM image.
         where: the case, begins the messages.
         grey: return one channel, of a colour picture its luma.
 
@@ -208,7 +209,8 @@ def _opened(path: str | os.PathLike, where: str) -> Iterator[Image.Image]:
     if not source.exists():
         raise InputError(f"{where}: {path} not found: correct the path")
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        dicom = find_dicom_picture(source)
+        with open_dicom_picture(dicom) if dicom else Image.open(source, formats=FORMATS) as image:
             pages = getattr(image, "n_frames", 1)
             if pages > 1 and image.format != "MPO":  # a camera's JPG with a preview behind the photograph
                 raise InputError(f"{where}: {path} holds {pages} pictures: save one picture a file")

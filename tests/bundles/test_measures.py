@@ -8,9 +8,9 @@ from tests.bundles.running import ROOT, workflow
 CASES = [
     ("brainsegdmlf", ["inference"], measures.lesions, True),
     ("brainsegdmlf", ["inference", "brats"], measures.lesions, True),
-    ("emclip", ["inference"], measures.cup_to_disc, False),
+    ("emclip", ["inference"], measures.cup_to_disc, True),
     ("emclip", ["inference", "cardiac"], measures.heart, True),
-    ("tmca", ["inference"], measures.chest, False),
+    ("tmca", ["inference"], measures.chest, True),
 ]
 
 
