@@ -50,15 +50,17 @@ def test_inference_has_the_options_of_training():
     assert theirs.keys() - ours.keys() == weights | {"text_drop", "deep_supervision", "dropout"}
 
 
-def test_one_size_in_training_and_after_it():
+def test_what_uses_the_shipped_weights_sees_images_of_their_size():
     """In whatever order the files are named."""
     for names in (
+        ["inference"],
+        ["inference", "qata"],
         ["train", "evaluate"],
         ["train", "evaluate", "qata"],
         ["train", "qata", "evaluate"],
-        ["inference", "qata"],
+        ["train", "monailabel"],
     ):
-        assert workflow("train", names).parser.get_parsed_content("image_size") == CONFIG["image_size"]
+        assert workflow("train", names).parser.get_parsed_content("image_size") == 160
 
 
 def export(verb, file, weights_dir, **more):
