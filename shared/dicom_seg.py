@@ -134,13 +134,16 @@ def on_slices(pred: MetaTensor, slices: Sequence[pydicom.Dataset], where: Any = 
 
 def _complete(slices: Sequence[pydicom.Dataset]) -> None:
     """Add what DICOM SEG copies and anonymisation, or a converter, left out."""
+    thickness = None
+    if len(slices) > 1:
+        ends = [np.asarray(piece.ImagePositionPatient, float) for piece in (slices[0], slices[-1])]
+        thickness = f"{float(np.linalg.norm(ends[1] - ends[0])) / (len(slices) - 1):.6g}"
     for piece in slices:
         for word in [*OF_PATIENT, *OF_STUDY]:
             if word not in piece:
                 setattr(piece, word, "")
-        if "SliceThickness" not in piece and len(slices) > 1:
-            ends = [np.asarray(end.ImagePositionPatient, float) for end in (slices[0], slices[-1])]
-            piece.SliceThickness = f"{float(np.linalg.norm(ends[1] - ends[0])) / (len(slices) - 1):.6g}"
+        if thickness and "SliceThickness" not in piece:
+            piece.SliceThickness = thickness
 
 
 def _describe(number: int, name: str, code: Code, category: Code) -> SegmentDescription:

@@ -48,7 +48,7 @@ def own_share(items: list[Any], even: bool) -> list[Any]:
         raise InputError(
             f"{count} for {processes} processes: each needs one in every list, start {len(items)} or fewer"
         )
-    share = partition_dataset(items, num_partitions=dist.get_world_size(), even_divisible=even)
+    share = partition_dataset(items, num_partitions=processes, even_divisible=even)
     return list(share[dist.get_rank()])
 
 

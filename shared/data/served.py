@@ -89,7 +89,16 @@ def _ending(file: Path) -> str:
     return "".join(file.suffixes[-2:]) if file.suffix.lower() == ".gz" else file.suffix
 
 
-class FindSequencesd(MapTransform):
+class _OfSequences(MapTransform):
+    """Knows the channels' names, and which of them to use: as a list or as text, ``"flair, t2"``."""
+
+    def __init__(self, keys: KeysCollection, channels: Sequence[str], sequences: str | Sequence[str]) -> None:
+        super().__init__(keys)
+        self.channels = list(channels)
+        self.sequences = sequences
+
+
+class FindSequencesd(_OfSequences):
     """Replace the path of one sequence by a list of all of its case, see `find_sequences`.
 
     Args:
@@ -105,11 +114,6 @@ class FindSequencesd(MapTransform):
     Raises:
         InputError: `sequences` names none, or what is no channel.
     """
-
-    def __init__(self, keys: KeysCollection, channels: Sequence[str], sequences: str | Sequence[str]) -> None:
-        super().__init__(keys)
-        self.channels = list(channels)
-        self.sequences = sequences
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the paths that were found."""
@@ -133,7 +137,7 @@ def _volumes(path: str) -> int:
     return header.shape[-1] if len(header.shape) > 3 else 1
 
 
-class KeepSequencesd(MapTransform):
+class KeepSequencesd(_OfSequences):
     """Set the channels that are not to be used to zero, as missing ones are.
 
     Args:
@@ -144,11 +148,6 @@ class KeepSequencesd(MapTransform):
     Raises:
         InputError: nothing is left.
     """
-
-    def __init__(self, keys: KeysCollection, channels: Sequence[str], sequences: str | Sequence[str]) -> None:
-        super().__init__(keys)
-        self.channels = list(channels)
-        self.sequences = sequences
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the chosen channels."""

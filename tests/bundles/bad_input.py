@@ -49,6 +49,18 @@ class Place:
 Kind = TypeVar("Kind", bound=Place)
 
 
+class PicturePlace(Place):
+    """A place with pictures: the one to spoil, and its label."""
+
+    @property
+    def picture(self) -> Path:
+        return self.data / "p1.png"
+
+    @property
+    def label(self) -> Path:
+        return self.data / "p1_label.png"
+
+
 def make_place(
     kind: type[Kind], data_dir: Path, weights_dir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Kind:

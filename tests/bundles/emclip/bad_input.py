@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
@@ -24,17 +22,7 @@ from tests.bundles.bad_input import (
 )
 from tests.bundles.emclip.helpers import SENTENCES
 
-
-class Place(bad_input.Place):
-    """The photograph to spoil."""
-
-    @property
-    def picture(self) -> Path:
-        return self.data / "p1.png"
-
-    @property
-    def label(self) -> Path:
-        return self.data / "p1_label.png"
+Place = bad_input.PicturePlace
 
 
 def undeclared_label(place):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 
@@ -23,17 +21,7 @@ from tests.bundles.bad_input import (
 )
 from tests.bundles.tmca.helpers import SENTENCE
 
-
-class Place(bad_input.Place):
-    """The X-ray to spoil."""
-
-    @property
-    def picture(self) -> Path:
-        return self.data / "p1.png"
-
-    @property
-    def label(self) -> Path:
-        return self.data / "p1_label.png"
+Place = bad_input.PicturePlace
 
 
 def mask_of_greys(place):
