@@ -7,6 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import torch
+
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -14,6 +16,14 @@ def cpu_name() -> str:
     """Return the processor's name as the system gives it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def save_run(folder: Path, name: str, result: dict[str, Any]) -> None:
+    """Write one run, with the version of torch and the processor, to ``folder/<name>.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{name}.json"
+    target.write_text(json.dumps(result | {"torch": torch.__version__, "cpu": cpu_name()}, indent=1) + "\n")
+    print(f"-> {target}")
 
 
 def save(name: str, result: Any, table: str) -> None:

@@ -26,7 +26,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
 from monai.utils import set_determinism
-from record import RESULTS, cpu_name, save
+from record import RESULTS, save, save_run
 from timed import train_for
 from torch import Tensor
 
@@ -105,13 +105,14 @@ def run(
     threads: int = 1,
     seed: int = 0,
     learning_rate: float = 0.002,
+    image_size: int = 128,
     weights: str | None = None,
 ) -> None:
     """Train one model for so many minutes of CPU time and measure it; `weights` keeps what it learnt in a file."""
     torch.set_num_threads(threads)
     set_determinism(seed)
     with tempfile.TemporaryDirectory() as folder:
-        parser = config(folder, learning_rate=learning_rate, **SWITCHES[model])
+        parser = config(folder, learning_rate=learning_rate, image_size=image_size, **SWITCHES[model])
         network = Peer() if model == "unet" else parser.get_parsed_content("network_def")
         iterations = train_for(parser, network, model, learning_rate, minutes)
         if weights:
@@ -127,16 +128,11 @@ def run(
         "threads": threads,
         "seed": seed,
         "learning_rate": learning_rate,
-        "image_size": parser["image_size"],
+        "image_size": image_size,
         "iterations": iterations,
-        "torch": torch.__version__,
-        "cpu": cpu_name(),
         "sentences": json.loads(table.to_json(orient="records")),
     }
-    target = FOLDER / f"{model}_seed{seed}_{minutes:g}min.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"-> {target}")
+    save_run(FOLDER, f"{model}_seed{seed}_{minutes:g}min", result)
 
 
 def table() -> None:

@@ -6,6 +6,7 @@ counted); only the network and its learning rate differ. Peers standardise every
 the end of the time are measured: none profits from choosing a checkpoint.
 
     python benchmarks/unseen_domains.py run fundus ours --minutes 20   # one model, writes a file in results
+    python benchmarks/unseen_domains.py again cardiac_ours_seed0_14min FILE  # the weights that --weights kept
     python benchmarks/unseen_domains.py table                          # all results, as Markdown and JSON
 
 The images are found through BUNDLES_REAL_DATA (folder with ``fundus``, ``cardiac_acdc``, ``cardiac_mnms``); they are
@@ -27,7 +28,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import FlexibleUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, cpu_name, save
+from record import RESULTS, save, save_run
 from timed import train_for
 from torch import Tensor
 
@@ -103,31 +104,41 @@ def config(task: str, output_dir: str, **overrides: Any) -> ConfigParser:
     return parser
 
 
+def measure(parser: ConfigParser, folder: str) -> list[dict[str, Any]]:
+    """Dice and HD95 of the parser's network, a record a domain and structure."""
+    evaluator, report = parser.get_parsed_content("test#evaluator"), parser.get_parsed_content("report")
+    report.attach(evaluator)
+    evaluator.run()
+    return json.loads(pd.read_csv(Path(folder) / "domains.csv").to_json(orient="records"))
+
+
+def build(parser: ConfigParser, model: str) -> torch.nn.Module:
+    """The bundle's network, or a peer for the same structures."""
+    return (
+        parser.get_parsed_content("network_def") if model.startswith("ours") else Peer(model, len(parser["structures"]))
+    )
+
+
 def run(
     task: str,
     model: str,
     minutes: float = 20,
     threads: int = 1,
     seed: int = 0,
-    learning_rate: float | None = None,
+    learning_rate: float = 0.002,
     weights: str | None = None,
     **overrides: Any,
 ) -> None:
     """Train one model for so many minutes of CPU time and measure it; `weights` keeps what it learnt in a file."""
     torch.set_num_threads(threads)
     set_determinism(seed)
-    rate = learning_rate or 0.002
     with tempfile.TemporaryDirectory() as folder:
-        parser = config(task, folder, learning_rate=rate, **SWITCHES.get(model, {}), **overrides)
-        structures = len(parser["structures"])
-        network = parser.get_parsed_content("network_def") if model.startswith("ours") else Peer(model, structures)
-        iterations = train_for(parser, network, f"{task} {model}", rate, minutes)
+        parser = config(task, folder, learning_rate=learning_rate, **SWITCHES.get(model, {}), **overrides)
+        network = build(parser, model)
+        iterations = train_for(parser, network, f"{task} {model}", learning_rate, minutes)
         if weights:
             torch.save(network.state_dict(), weights)
-        evaluator, report = parser.get_parsed_content("test#evaluator"), parser.get_parsed_content("report")
-        report.attach(evaluator)
-        evaluator.run()
-        table = pd.read_csv(Path(folder) / "domains.csv")
+        domains = measure(parser, folder)
     result = {
         "task": task,
         "model": model,
@@ -135,17 +146,22 @@ def run(
         "minutes": minutes,
         "threads": threads,
         "seed": seed,
-        "learning_rate": rate,
+        "learning_rate": learning_rate,
         "overrides": overrides,
         "iterations": iterations,
-        "torch": torch.__version__,
-        "cpu": cpu_name(),
-        "domains": json.loads(table.to_json(orient="records")),
+        "domains": domains,
     }
-    target = FOLDER / f"{task}_{model}_seed{seed}_{minutes:g}min.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"-> {target}")
+    save_run(FOLDER, f"{task}_{model}_seed{seed}_{minutes:g}min", result)
+
+
+def again(name: str, weights: str) -> None:
+    """Measure a run's weights once more, after a change of what follows the network: `name` of its file in results."""
+    result = json.loads((FOLDER / f"{name}.json").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        parser = config(result["task"], folder, **SWITCHES.get(result["model"], {}), **result["overrides"])
+        parser["network"] = build(parser, result["model"])
+        parser["network"].load_state_dict(torch.load(weights, weights_only=True))
+        save_run(FOLDER, name, result | {"domains": measure(parser, folder)})
 
 
 def table() -> None:
@@ -192,4 +208,4 @@ def markdown(runs: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run, "table": table})
+    fire.Fire({"run": run, "again": again, "table": table})

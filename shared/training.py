@@ -256,7 +256,7 @@ def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir:
         for value in network.state_dict().values():
             dist.broadcast(value, 0)
     report.attach(evaluator)
-    evaluator.run()
+    evaluator.run(max(1, evaluator.state.best_metric_epoch))  # the epoch that a line of it names
 
 
 def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:

@@ -288,6 +288,7 @@ def test_report_takes_the_best_weights(tmp_path):
     report = Report()
     report_best(run.network, run.evaluator, report, tmp_path)
     assert report.engine is run.evaluator
+    assert run.evaluator.state.epoch == run.evaluator.state.best_metric_epoch > 0
     assert torch.equal(run.network.weight, torch.load(tmp_path / BEST, weights_only=True)["weight"])
 
 

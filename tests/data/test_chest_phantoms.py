@@ -24,6 +24,7 @@ from shared.data.phantoms.chest_report import (
     find_areas,
     mirror_sentence,
     parse,
+    rephrasings,
     write_sentence,
 )
 from shared.errors import InputError
@@ -96,6 +97,23 @@ def test_free_text_changes_sides_and_nothing_else():
     )
     assert mirror_sentence("bright leftover, copyright") == "bright leftover, copyright"
     assert mirror_sentence("") == ""
+
+
+def test_rephrasings_say_the_same():
+    """The same places in every one; the other order only where there are two sides."""
+    for found in EVERY:
+        sentence = write_sentence(found)
+        opening, places = sentence.rsplit(", ", 1)
+        ways = rephrasings(sentence)
+        assert sentence not in ways and len(set(ways)) == len(ways) == (3 if len(found) == 2 else 1)
+        for way in ways:
+            start, _, rest = way.rpartition(", ")
+            assert start in (opening, "") and way[-1] == "."
+            assert set(rest[:-1].split(" and ")) == set(places[:-1].split(" and "))
+
+
+def test_free_text_is_not_rephrased():
+    assert rephrasings("") == rephrasings("Left basal opacity, larger than on the right.") == []
 
 
 @pytest.mark.parametrize(

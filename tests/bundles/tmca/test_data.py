@@ -12,9 +12,11 @@ from tmca.data import load_input, with_sentences
 from tmca.inferer import SentenceInferer, VariantInferer
 from tmca.mirror import RandMirrord
 from tmca.pictures import content_words, read_along, word_tokens
+from tmca.rephrase import RandRephrased
 from tmca.variants import choose_variants, shuffle, text_keys, with_variants
 
 from shared.backbones.text import build_text_encoder
+from shared.data.phantoms.chest_report import rephrasings
 from tests.bundles.running import assert_one_line, input_error
 from tests.bundles.tmca.test_network import LEFT, ONE, RIGHT, build, pictures
 
@@ -40,6 +42,15 @@ def test_mirror_flips_picture_and_words_together():
     assert flipped["text"] == ONE.replace("left", "right") and item["text"] == ONE
     assert RandMirrord(["image", "label"], prob=0)(item)["text"] == ONE
     assert RandMirrord("image", prob=1)({**item, "text": ""})["text"] == ""
+
+
+def test_rephrasing_changes_the_words_alone():
+    item = {"image": torch.arange(6.0).view(1, 2, 3), "text": ONE}
+    rephrase = RandRephrased(prob=1)
+    said = {rephrase(item)["text"] for _ in range(9)}
+    assert said == set(rephrasings(ONE)) and rephrase(item)["image"] is item["image"] and item["text"] == ONE
+    assert RandRephrased(prob=0)(item)["text"] == ONE
+    assert rephrase({**item, "text": ""})["text"] == "" and rephrase({**item, "text": "a lung"})["text"] == "a lung"
 
 
 @given(st.lists(st.sampled_from(["", "a", "b", "c", "d"]), max_size=30), st.integers(0, 9))

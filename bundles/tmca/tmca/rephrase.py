@@ -1,0 +1,33 @@
+"""Augmentation of the words: the same findings, said in another way."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.transforms import RandomizableTransform
+
+from shared.data.phantoms.chest_report import rephrasings
+
+
+class RandRephrased(RandomizableTransform):
+    """Say a sentence of the scheme in another way; any other text stays (our choice).
+
+    A network that has read one word order only takes "right ... and left ..." for another finding.
+
+    Args:
+        prob: of another wording.
+        text_key: key of the sentence, a string.
+    """
+
+    def __init__(self, prob: float = 0.3, text_key: str = "text") -> None:
+        super().__init__(prob)
+        self.text_key = text_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data`, its sentence said in another way or not."""
+        result = dict(data)
+        self.randomize(None)
+        if self._do_transform and (ways := rephrasings(result[self.text_key])):
+            result[self.text_key] = ways[self.R.randint(len(ways))]
+        return result
