@@ -9,54 +9,42 @@ images. A stopped run goes on where it was.
 
 from __future__ import annotations
 
-import json
 import runpy
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import fire
 
 BUNDLE = Path(__file__).resolve().parents[1]
 runpy.run_path(str(BUNDLE / "tmca" / "prepare.py"))
 
-from monai.bundle import run  # noqa: E402
-
 from shared.data.datalists import expand_datalist  # noqa: E402
 from shared.data.phantoms.chest import make_chest_phantoms  # noqa: E402
+from shared.recipes import train_once, write_datalist  # noqa: E402
 
 CONFIGS = [str(BUNDLE / "configs" / name) for name in ("train.json", "qata.json")]
 
 
-# Of the two steps. Small images first: most is learnt at a third less time; two hours and a half of one core in all.
+# Small images first: most is learnt at a fifth of the time. Four hours of one core in all.
 REAL = {"epochs": 10, "val_interval": 5, "image_size": 128}
 MIXED = {"epochs": 10, "val_interval": 2, "image_size": 160, "learning_rate": 0.001}
+LARGE = {"epochs": 4, "val_interval": 4, "image_size": 224, "learning_rate": 0.001}
 PHANTOMS = 240
 
 
 def main(real_dir: str, work_dir: str) -> None:
-    """Run both steps and put the weights into ``models/model.pt``."""
+    """Run all steps and put the weights into ``models/model.pt``."""
     work = Path(work_dir).absolute()
     real = Path(real_dir).absolute() / "dataset.json"
-    first = train(work / "real", dataset_dir=str(real.parent), **REAL)
+    weights = train_once(CONFIGS, work / "real", dataset_dir=str(real.parent), overlays=0, **REAL)
     made = make_chest_phantoms(work / "phantoms", PHANTOMS, 1, 1)
-    lists = {
-        "training": expand_datalist(real, "training") + expand_datalist(made, "training"),
-        "validation": expand_datalist(real, "validation"),
-    }
-    (work / "mixed").mkdir(parents=True, exist_ok=True)
-    (work / "mixed" / "dataset.json").write_text(json.dumps(lists, indent=1))
-    mixed = train(work / "mixed", dataset_dir=str(work / "mixed"), weights=str(first), **MIXED)
+    training = expand_datalist(real, "training") + expand_datalist(made, "training")
+    lists = write_datalist(work / "lists", training=training, validation=expand_datalist(real, "validation"))
+    for name, options in (("mixed", MIXED), ("large", LARGE)):
+        weights = train_once(CONFIGS, work / name, dataset_dir=str(lists), weights=str(weights), overlays=0, **options)
     (BUNDLE / "models").mkdir(exist_ok=True)
-    shutil.copyfile(mixed, BUNDLE / "models" / "model.pt")
-
-
-def train(output: Path, **options: Any) -> Path:
-    """One training, taken up where it was stopped, left alone where it is complete; the path of its weights."""
-    if not (output / "metrics.json").is_file():  # the report is the last thing that a training writes
-        run(config_file=CONFIGS, output_dir=str(output), overlays=0, resume=True, **options)
-    return output / "models" / "model.pt"
+    shutil.copyfile(weights, BUNDLE / "models" / "model.pt")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""What the recipes of the shipped weights share: data lists of their own, trainings that go on where they stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import run
+
+from shared.data.cases import Items
+
+
+def write_datalist(folder: Path, **lists: Items) -> Path:
+    """Write ``<folder>/dataset.json`` with the lists by name; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").write_text(json.dumps(lists, indent=1))
+    return folder
+
+
+def repeated(items: Items, times: int) -> Items:
+    """Every case so many times, each time under another name."""
+    return [{**item, "case_id": f"{item['case_id']}_{n}"} for n in range(times) for item in items]
+
+
+def train_once(config_file: str | Sequence[str], output: Path, **options: Any) -> Path:
+    """Train, going on where it was stopped, and not at all where it is complete; return the path of the weights."""
+    if not (output / "metrics.json").is_file():  # the report is the last thing that a training writes
+        run(config_file=config_file, output_dir=str(output), resume=True, **options)
+    return output / "models" / "model.pt"

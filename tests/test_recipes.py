@@ -1,0 +1,41 @@
+"""Recipes of weights: lists that load, trainings that run once and are taken up where they stopped."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared import recipes
+from shared.data.datalists import expand_datalist
+from shared.recipes import repeated, train_once, write_datalist
+
+
+def test_lists_are_found_again(tmp_path):
+    item = {"image": str(tmp_path / "a.png"), "case_id": "a"}
+    folder = write_datalist(tmp_path / "new" / "lists", training=repeated([item], 3), validation=[item])
+    assert [case["case_id"] for case in expand_datalist(folder / "dataset.json", "training")] == ["a_0", "a_1", "a_2"]
+    assert expand_datalist(folder / "dataset.json", "validation")[0]["image"] == item["image"]
+    assert item["case_id"] == "a"
+
+
+def test_a_complete_training_is_left_alone(tmp_path, monkeypatch):
+    trained = []
+
+    def train(output_dir, **options):
+        trained.append(options)
+        (tmp_path / "metrics.json").write_text("{}")
+
+    monkeypatch.setattr(recipes, "run", train)
+    for _ in range(2):
+        assert train_once("train.json", tmp_path, epochs=3) == tmp_path / "models" / "model.pt"
+    assert trained == [{"config_file": "train.json", "resume": True, "epochs": 3}]
+
+
+def test_a_training_that_dies_is_taken_up_again(tmp_path, monkeypatch):
+    def die(resume, **options):
+        assert resume
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "run", die)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_once("train.json", tmp_path)
