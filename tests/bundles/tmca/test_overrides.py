@@ -90,7 +90,7 @@ def test_qata_loads_as_it_is(tmp_path):
     training, validation = (parser.get_parsed_content(f"{split}_items") for split in ("training", "validation"))
     assert (len(training), len(validation)) == (5716, 1429)
     assert all(item["text"].endswith("lung.") for item in [*training, *validation])
-    assert parser.get_parsed_content("size") == [160, 160]
+    assert parser.get_parsed_content("size") == [224, 224]
     few = {"training": training[::1000], "validation": validation[::700]}
     (tmp_path / "few").mkdir()
     (tmp_path / "few" / "dataset.json").write_text(json.dumps(few))

@@ -60,7 +60,7 @@ def test_what_uses_the_shipped_weights_sees_images_of_their_size():
         ["train", "qata", "evaluate"],
         ["train", "monailabel"],
     ):
-        assert workflow("train", names).parser.get_parsed_content("image_size") == 160
+        assert workflow("train", names).parser.get_parsed_content("image_size") == 224
 
 
 def export(verb, file, weights_dir, **more):
