@@ -142,8 +142,8 @@ def _eye(folder: Path, labels: Path, number: int) -> dict[str, str]:
 def _chest(folder: Path, labels: Path, number: int) -> dict[str, str]:
     case = make_chest_case(number)
     tall = slice(8, case.image.shape[1] - 8)
-    Image.fromarray(np.ascontiguousarray(case.image[:, tall])).save(folder / f"chest{number}.png")
-    Image.fromarray(np.ascontiguousarray(case.label[:, tall])).save(labels / f"chest{number}.png")
+    for place, array in ((folder, case.image), (labels, case.label)):  # larger than a window
+        Image.fromarray(_larger(array[:, tall], 2)).save(place / f"chest{number}.png")
     (folder / f"chest{number}.txt").write_text(case.text + "\n")
     return _item(folder / f"chest{number}.png", labels / f"chest{number}.png")
 
