@@ -100,9 +100,10 @@ def test_labels_are_those_of_the_metadata(app, tasks, studies, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_label_map_lies_on_the_image(tasks, studies, name):
-    """Shape and place: the mask meets the truth, which is stored as the image is."""
+    """Shape and place: the mask meets the truth, which is stored as the image is; the made heart is found in pieces."""
     item = studies[name][0]
-    pred, truth = tasks[name](Path(item["image"])), read(Path(item["label"]))[0]
+    options = {"largest_component": False} if name == "emclip_cardiac" else {}
+    pred, truth = tasks[name](Path(item["image"]), **options), read(Path(item["label"]))[0]
     truth = truth.T if truth.ndim == 2 else truth  # viewers count columns first
     assert pred.shape == truth.shape and pred.dtype == np.uint8
     both, either = ((pred > 0) & (truth > 0)).sum(), (pred > 0).sum() + (truth > 0).sum()
