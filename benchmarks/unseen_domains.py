@@ -114,9 +114,9 @@ def measure(parser: ConfigParser, folder: str) -> list[dict[str, Any]]:
 
 def build(parser: ConfigParser, model: str) -> torch.nn.Module:
     """The bundle's network, or a peer for the same structures."""
-    return (
-        parser.get_parsed_content("network_def") if model.startswith("ours") else Peer(model, len(parser["structures"]))
-    )
+    if model.startswith("ours"):
+        return parser.get_parsed_content("network_def")
+    return Peer(model, len(parser["structures"]))
 
 
 def run(

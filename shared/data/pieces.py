@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from skimage.measure import label as connected_pieces
 from torch import Tensor
@@ -41,9 +40,6 @@ class KeepCommonPieced(MapTransform):
         keys: of the masks.
         allow_missing_keys: skip absent keys instead of raising.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with one piece of each."""
