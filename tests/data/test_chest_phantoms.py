@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,9 @@ from shared.data.phantoms.chest_report import (
     find_areas,
     mirror_sentence,
     parse,
-    rephrasings,
     write_sentence,
 )
+from shared.data.phantoms.chest_wording import SYNONYMS, reword
 from shared.errors import InputError
 
 REAL = os.environ.get("BUNDLES_REAL_DATA")
@@ -99,21 +100,43 @@ def test_free_text_changes_sides_and_nothing_else():
     assert mirror_sentence("") == ""
 
 
-def test_rephrasings_say_the_same():
-    """The same places in every one; the other order only where there are two sides."""
-    for found in EVERY:
-        sentence = write_sentence(found)
-        opening, places = sentence.rsplit(", ", 1)
-        ways = rephrasings(sentence)
-        assert sentence not in ways and len(set(ways)) == len(ways) == (3 if len(found) == 2 else 1)
-        for way in ways:
-            start, _, rest = way.rpartition(", ")
-            assert start in (opening, "") and way[-1] == "."
-            assert set(rest[:-1].split(" and ")) == set(places[:-1].split(" and "))
+ZONE_OF = {word: zone for zone, words in SYNONYMS.items() for word in words}
 
 
-def test_free_text_is_not_rephrased():
-    assert rephrasings("") == rephrasings("Left basal opacity, larger than on the right.") == []
+def named(wording):
+    """Sides and zones that a wording speaks of, without its order: two sorted lists."""
+    words = re.findall(r"[a-z]+", wording.lower())
+    sides = ["left", "right"] if "both" in words else sorted({word for word in words if word in SIDES})
+    zones = [ZONE_OF[word] for word in words if word in ZONE_OF]
+    wholes = len(re.findall(r"whole|entire|all zones", wording.lower())) or (not zones and "both" in words)
+    if "both" in words:
+        return sides, sorted(2 * (zones or ZONES))
+    return sides, sorted([*zones, *(wholes * ZONES)])
+
+
+@pytest.mark.parametrize("found", EVERY, ids=write_sentence)
+def test_other_words_name_the_same_places(found):
+    chance = np.random.RandomState(0)
+    said = {reword(found, chance) for _ in range(60)}
+    assert len(said) > 30
+    for wording in said:
+        assert named(wording) == (sorted(found), sorted(itertools.chain(*found.values()))), wording
+
+
+def test_a_lung_keeps_its_zones():
+    """What stands beside a side is that side's: the words of one lung, put between two commas of chance."""
+    chance = np.random.RandomState(0)
+    found = {"left": ("upper",), "right": ("lower",)}
+    for _ in range(300):
+        wording = reword(found, chance).lower()
+        upper = min(wording.find(word) for word in SYNONYMS["upper"] if word in wording)
+        lower = min(wording.find(word) for word in SYNONYMS["lower"] if word in wording)
+        assert (upper < lower) == (wording.find("left") < wording.find("right")), wording
+
+
+def test_the_same_chance_gives_the_same_words():
+    one, other = ([reword(EVERY[20], np.random.RandomState(seed)) for seed in range(20)] for _ in range(2))
+    assert one == other and len(set(one)) > 10
 
 
 @pytest.mark.parametrize(

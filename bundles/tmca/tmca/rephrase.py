@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from monai.transforms import RandomizableTransform
 
-from shared.data.phantoms.chest_report import rephrasings
+from shared.data.phantoms.chest_report import parse
+from shared.data.phantoms.chest_wording import reword
+from shared.errors import InputError
 
 
 class RandRephrased(RandomizableTransform):
     """Say a sentence of the scheme in another way; any other text stays (our choice).
 
-    A network that has read one word order only takes "right ... and left ..." for another finding.
+    A network that has read one scheme only takes "right ... and left ..." or "left base" for another finding.
 
     Args:
         prob: of another wording.
@@ -28,6 +31,7 @@ class RandRephrased(RandomizableTransform):
         """Return a copy of `data`, its sentence said in another way or not."""
         result = dict(data)
         self.randomize(None)
-        if self._do_transform and (ways := rephrasings(result[self.text_key])):
-            result[self.text_key] = ways[self.R.randint(len(ways))]
+        if self._do_transform:
+            with suppress(InputError):  # not in the scheme
+                result[self.text_key] = reword(parse(result[self.text_key]), self.R)
         return result

@@ -59,19 +59,12 @@ def write_sentence(findings: Findings) -> str:
             raise InputError(
                 f"no sentence for {findings!r}: sides are {', '.join(SIDES)}, zones {', '.join(ZONES)} in this order"
             )
-    if not any(findings.values()):
-        raise InputError("no sentence for a picture without findings: the scheme has none")
-    return f"{_opening(findings)}, {' and '.join(_places(findings))}."
-
-
-def _opening(findings: Findings) -> str:
     number = sum(map(len, findings.values()))
+    if number == 0:
+        raise InputError("no sentence for a picture without findings: the scheme has none")
+    places = " and ".join(f"{' '.join(findings[side])} {side} lung" for side in SIDES if side in findings)
     laterality, plural = ("bilateral" if len(findings) == 2 else "unilateral"), ("s" if number > 1 else "")
-    return f"{laterality} pulmonary infection, {NUMBERS[number - 1]} infected area{plural}"
-
-
-def _places(findings: Findings) -> list[str]:
-    return [f"{' '.join(findings[side])} {side} lung" for side in SIDES if side in findings]
+    return f"{laterality} pulmonary infection, {NUMBERS[number - 1]} infected area{plural}, {places}."
 
 
 def parse(sentence: str) -> Findings:
@@ -108,18 +101,6 @@ def mirror_sentence(text: str) -> str:
         words = other | {name.capitalize(): swapped.capitalize() for name, swapped in other.items()}
         return re.sub(rf"\b({'|'.join(words)})\b", lambda word: words[word[0]], text)
     return write_sentence({side: findings[other] for side, other in zip(SIDES, SIDES[::-1]) if other in findings})
-
-
-def rephrasings(text: str) -> list[str]:
-    """Other ways to say a sentence of the scheme: the right lung first, the places alone; none for any other text."""
-    try:
-        findings = parse(text)
-    except InputError:
-        return []
-    places = _places(findings)
-    orders = [" and ".join(places), " and ".join(reversed(places))]
-    ways = [f"{start}{order}." for start in (f"{_opening(findings)}, ", "") for order in orders]
-    return [way for way in dict.fromkeys(ways) if way != text]
 
 
 def _zones(rows: np.ndarray, top: int, bottom: int) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from shared.data.phantoms.chest_report import mirror_sentence, rephrasings
+from shared.data.phantoms.chest_report import mirror_sentence
 from tests.bundles.running import finish, input_error, train_and_kill
 from tests.bundles.tmca.helpers import CONFIG, CONFIGS, QUIET, TRAIN, train, workflow
 
@@ -93,8 +93,7 @@ def test_augmentation_leaves_what_training_needs(data_dir, tmp_path, augmentatio
             assert one["image"].dtype == one["label"].dtype == torch.float32
             assert set(one["label"].unique().tolist()) <= {0.0, 1.0}
             assert one["image"].isfinite().all() and one["image"].abs().max() < 3
-            sentences = (item["text"], mirror_sentence(item["text"]))
-            assert one["text"] in [*sentences, *rephrasings(sentences[0]), *rephrasings(sentences[1])]
+            assert one["text"] in (item["text"], mirror_sentence(item["text"]))
         for one in seen[1:] if not augmentation else []:
             turned = torch.equal(one["image"].flip(2), seen[0]["image"])
             assert turned or torch.equal(one["image"], seen[0]["image"])

@@ -1,0 +1,91 @@
+"""The same findings in other words: how radiologists name places and shadows (our choice of words, English)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from .chest_report import SIDES, ZONES, Findings, write_sentence
+
+Word = TypeVar("Word")
+THINGS = (
+    "opacity", "opacities", "patchy opacities", "ground-glass opacity", "consolidation", "infiltrates", "infection",
+    "airspace disease", "pneumonia", "shadowing", "pulmonary infection", "infected areas",
+)  # fmt: skip
+FRAMES = (
+    "{thing} in {places}",
+    "{thing} seen in {places}",
+    "there is evidence of {thing} in {places}",
+    "{places}: {thing}",
+)
+PARTS = ("lung", "lung", "zone", "field", "lung zone", "lung field", "lobe")
+SYNONYMS = {"upper": ("upper", "upper", "apical"), "middle": ("middle", "mid"), "lower": ("lower", "lower", "basal")}
+WHOLE = ("the whole {side} lung", "the entire {side} lung", "all zones of the {side} lung")
+EVERYWHERE = ("both lungs", "all zones of both lungs", "the whole of both lungs", "both lungs, diffusely")
+
+
+class Chance(Protocol):
+    """What is asked of a source of chance, such as `numpy.random.RandomState`."""
+
+    def randint(self, high: int) -> int:
+        """Return an integer of 0 ... high - 1."""
+
+
+def reword(findings: Findings, chance: Chance) -> str:
+    """Say `findings`, all of them and nothing else, in one of some thousand ways.
+
+    Args:
+        findings: side -> its zones; not empty.
+        chance: where the choice comes from.
+    """
+    scheme = write_sentence(findings)
+    if chance.randint(3) == 0:  # the scheme's own words: the other side first, or the places alone
+        opening, places = scheme[:-1].rsplit(", ", 1)
+        places = " and ".join(_either_order(places.split(" and "), chance))
+        return f"{opening}, {places}." if chance.randint(2) else f"{places}."
+    places = _both(findings, chance) or " and ".join(
+        _either_order([_side(side, findings[side], chance) for side in SIDES if side in findings], chance)
+    )
+    if chance.randint(4):
+        places = _pick(FRAMES, chance).format(thing=_pick(THINGS, chance), places=places)
+    places = places[0].upper() + places[1:] if chance.randint(2) else places
+    return places + ("." if chance.randint(3) else "")
+
+
+def _side(side: str, zones: Sequence[str], chance: Chance) -> str:
+    """The zones of one lung."""
+    if len(zones) == len(ZONES) and chance.randint(2):
+        return _pick(WHOLE, chance).format(side=side)
+    named, part = _listed(zones, chance), _pick(PARTS, chance)
+    if len(zones) > 1 and part != "lung":
+        part += "s"
+    ways = [f"the {side} {named} {part}", f"the {named} {side} {part}", f"{side} {named} {part}"]
+    ways.append(f"the {named} part of the {side} lung" if "lung" in part else f"the {named} {part} of the {side} lung")
+    return _pick(ways, chance)
+
+
+def _both(findings: Findings, chance: Chance) -> str:
+    """One name for the same zones of both lungs; none where they differ, and in half of the other cases."""
+    zones = findings.get("left", ())
+    if not zones or zones != findings.get("right") or chance.randint(2):
+        return ""
+    if len(zones) == len(ZONES):
+        return _pick(EVERYWHERE, chance)
+    named = _listed(zones, chance)
+    return _pick((f"both {named} lungs", f"both {named} lung zones", f"the {named} zones of both lungs"), chance)
+
+
+def _listed(zones: Sequence[str], chance: Chance) -> str:
+    """Zones as "upper, mid and lower", or one after the other as in the scheme."""
+    words = [_pick(SYNONYMS[zone], chance) for zone in zones]
+    if chance.randint(3) == 0:
+        return " ".join(words)
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def _either_order(places: list[str], chance: Chance) -> list[str]:
+    return places if chance.randint(2) else places[::-1]
+
+
+def _pick(ways: Sequence[Word], chance: Chance) -> Word:
+    return ways[chance.randint(len(ways))]
