@@ -1,0 +1,106 @@
+"""How much TMCA's mask depends on how a sentence is put: the same findings in other words, on QaTa-COV19.
+
+    python benchmarks/other_words.py                                 # the shipped weights, 300 validation images
+    python benchmarks/other_words.py --weights FILE --number 1429
+
+Each image is segmented with its own sentence and with the same places said in other ways. "Words of training" come from
+the generator that `rephrase_prob` uses; the last two ways have words that it never says. The images are found through
+BUNDLES_REAL_DATA (folder with ``qata_cov19``); they are not part of the project.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import fire
+import numpy as np
+import torch
+from monai.data import DataLoader, Dataset
+from monai.metrics import DiceMetric
+from record import save
+from report_sentences import BUNDLE, config
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from shared.data.phantoms.chest_report import Findings, parse, write_sentence
+from shared.data.phantoms.chest_wording import reword
+from shared.tables import markdown
+
+CHANCE = np.random.RandomState(0)
+UNKNOWN = {"upper": "superior", "middle": "central", "lower": "inferior"}
+
+
+def _places(findings: Findings) -> list[str]:
+    return write_sentence(findings)[:-1].rsplit(", ", 1)[1].split(" and ")
+
+
+def _reversed(findings: Findings) -> str:
+    opening = write_sentence(findings).rsplit(", ", 1)[0]
+    return f"{opening}, {' and '.join(_places(findings)[::-1])}."
+
+
+def _lobes(findings: Findings) -> str:
+    named = [f"{side} {' and '.join(zones)} lobe{'s' * (len(zones) > 1)}" for side, zones in findings.items()]
+    return f"Consolidation in the {' and the '.join(named)}."
+
+
+def _unknown_shadow(findings: Findings) -> str:
+    return f"Hazy density projecting over the {' and the '.join(_places(findings))}."
+
+
+def _unknown_zones(findings: Findings) -> str:
+    named = [f"{' and '.join(UNKNOWN[zone] for zone in zones)} {side} lung" for side, zones in findings.items()]
+    return f"Opacity in the {' and the '.join(named)}."
+
+
+WAYS: dict[str, Callable[[Findings], str]] = {
+    "as in the data": write_sentence,
+    "the right lung first": _reversed,
+    "the places alone": lambda findings: f"{' and '.join(_places(findings))}.",
+    "opacity in the ...": lambda findings: f"opacity in the {' and '.join(_places(findings))}.",
+    "consolidation in the ... lobe": _lobes,
+    "words of training": lambda findings: reword(findings, CHANCE),
+    "hazy density projecting over ...": _unknown_shadow,
+    "superior, central, inferior": _unknown_zones,
+}
+
+
+def main(weights: str = str(BUNDLE / "models" / "model.pt"), number: int = 300, threads: int = 1) -> None:
+    """Measure; Dice is the mean over images."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        parser = config(folder)
+        network = parser.get_parsed_content("network_def").eval()
+        network.load_state_dict(torch.load(weights, weights_only=True))
+        items = parser.get_parsed_content("validation_items")
+        chosen = [items[i] for i in np.random.RandomState(0).permutation(len(items))[:number]]
+        images = Dataset(chosen, parser.get_parsed_content("validate#preprocessing"))
+        scores = {name: DiceMetric(ignore_empty=False) for name in WAYS} | {
+            "no sentence": DiceMetric(ignore_empty=False)
+        }
+        for batch in tqdm(DataLoader(images, batch_size=1), desc=Path(weights).name):
+            findings = parse(batch["text"][0])
+            for name, score in scores.items():
+                text = WAYS[name](findings) if name in WAYS else None
+                with torch.inference_mode():
+                    logits = F.interpolate(
+                        network(batch["image"].as_tensor(), text), batch["label"].shape[2:], mode="bilinear"
+                    )
+                score((logits > 0).float(), batch["label"].as_tensor())
+    found = {name: round(float(score.aggregate()), 4) for name, score in scores.items()}
+    example = {"left": ("lower",), "right": ("upper", "middle")}
+    rows = [["way", "for example", "Dice"]]
+    rows += [[name, WAYS[name](example) if name in WAYS else "-", f"{dice:.3f}"] for name, dice in found.items()]
+    lines = [
+        f"# The same findings in other words: TMCA on {len(chosen)} validation images of QaTa-COV19",
+        "",
+        *markdown(rows),
+    ]
+    save("other_words", {"images": len(chosen), "dice": found}, "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
