@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+
+from numpy.random import RandomState
 
 from .chest_report import SIDES, ZONES, Findings, write_sentence
 
-Word = TypeVar("Word")
 THINGS = (
     "opacity", "opacities", "patchy opacities", "ground-glass opacity", "consolidation", "infiltrates", "infection",
     "airspace disease", "pneumonia", "shadowing", "pulmonary infection", "infected areas",
@@ -24,14 +24,7 @@ WHOLE = ("the whole {side} lung", "the entire {side} lung", "all zones of the {s
 EVERYWHERE = ("both lungs", "all zones of both lungs", "the whole of both lungs", "both lungs, diffusely")
 
 
-class Chance(Protocol):
-    """What is asked of a source of chance, such as `numpy.random.RandomState`."""
-
-    def randint(self, high: int) -> int:
-        """Return an integer of 0 ... high - 1."""
-
-
-def reword(findings: Findings, chance: Chance) -> str:
+def reword(findings: Findings, chance: RandomState) -> str:
     """Say `findings`, all of them and nothing else, in one of some thousand ways.
 
     Args:
@@ -43,16 +36,15 @@ def reword(findings: Findings, chance: Chance) -> str:
         opening, places = scheme[:-1].rsplit(", ", 1)
         places = " and ".join(_either_order(places.split(" and "), chance))
         return f"{opening}, {places}." if chance.randint(2) else f"{places}."
-    places = _both(findings, chance) or " and ".join(
-        _either_order([_side(side, findings[side], chance) for side in SIDES if side in findings], chance)
-    )
+    sides = [_side(side, findings[side], chance) for side in SIDES if side in findings]
+    places = _both(findings, chance) or " and ".join(_either_order(sides, chance))
     if chance.randint(4):
         places = _pick(FRAMES, chance).format(thing=_pick(THINGS, chance), places=places)
     places = places[0].upper() + places[1:] if chance.randint(2) else places
     return places + ("." if chance.randint(3) else "")
 
 
-def _side(side: str, zones: Sequence[str], chance: Chance) -> str:
+def _side(side: str, zones: Sequence[str], chance: RandomState) -> str:
     """The zones of one lung."""
     if len(zones) == len(ZONES) and chance.randint(2):
         return _pick(WHOLE, chance).format(side=side)
@@ -64,7 +56,7 @@ def _side(side: str, zones: Sequence[str], chance: Chance) -> str:
     return _pick(ways, chance)
 
 
-def _both(findings: Findings, chance: Chance) -> str:
+def _both(findings: Findings, chance: RandomState) -> str:
     """One name for the same zones of both lungs; none where they differ, and in half of the other cases."""
     zones = findings.get("left", ())
     if not zones or zones != findings.get("right") or chance.randint(2):
@@ -75,7 +67,7 @@ def _both(findings: Findings, chance: Chance) -> str:
     return _pick((f"both {named} lungs", f"both {named} lung zones", f"the {named} zones of both lungs"), chance)
 
 
-def _listed(zones: Sequence[str], chance: Chance) -> str:
+def _listed(zones: Sequence[str], chance: RandomState) -> str:
     """Zones as "upper, mid and lower", or one after the other as in the scheme."""
     words = [_pick(SYNONYMS[zone], chance) for zone in zones]
     if chance.randint(3) == 0:
@@ -83,9 +75,9 @@ def _listed(zones: Sequence[str], chance: Chance) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
-def _either_order(places: list[str], chance: Chance) -> list[str]:
+def _either_order(places: list[str], chance: RandomState) -> list[str]:
     return places if chance.randint(2) else places[::-1]
 
 
-def _pick(ways: Sequence[Word], chance: Chance) -> Word:
+def _pick(ways: Sequence[str], chance: RandomState) -> str:
     return ways[chance.randint(len(ways))]
