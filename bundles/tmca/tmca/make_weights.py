@@ -31,6 +31,7 @@ REAL = {"epochs": 10, "val_interval": 5, "image_size": 128}
 MIXED = {"epochs": 10, "val_interval": 2, "image_size": 160, "learning_rate": 0.001}
 LARGE = {"epochs": 4, "val_interval": 4, "image_size": 224, "learning_rate": 0.001}
 WORDS = {"epochs": 2, "val_interval": 2, "image_size": 224, "learning_rate": 0.0008, "rephrase_prob": 0.5}
+FREE = {**WORDS, "epochs": 1, "val_interval": 1, "learning_rate": 0.0006, "rephrase_prob": 0.9, "text_drop": 0.2}
 PHANTOMS = 240
 
 
@@ -42,7 +43,7 @@ def main(real_dir: str, work_dir: str) -> None:
     made = make_chest_phantoms(work / "phantoms", PHANTOMS, 1, 1)
     training = expand_datalist(real, "training") + expand_datalist(made, "training")
     lists = write_datalist(work / "lists", training=training, validation=expand_datalist(real, "validation"))
-    for name, options in (("mixed", MIXED), ("large", LARGE), ("words", WORDS)):
+    for name, options in (("mixed", MIXED), ("large", LARGE), ("words", WORDS), ("free", FREE)):
         weights = train_once(CONFIGS, work / name, dataset_dir=str(lists), weights=str(weights), overlays=0, **options)
     (BUNDLE / "models").mkdir(exist_ok=True)
     shutil.copyfile(weights, BUNDLE / "models" / "model.pt")
