@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tests.bundles.running import ROOT, environment
-from tests.labelling import KINDS, SENTENCES, read, write_studies
+from tests.labelling import KINDS, MADE, SENTENCES, read, write_studies
 
 PYTHON = os.environ.get("MONAILABEL_PYTHON")
 pytestmark = [
@@ -138,8 +138,7 @@ def test_all_bundles_are_served_at_once(server):
 @pytest.mark.parametrize("model", list(KINDS))
 def test_label_map_lies_on_the_image(server, tmp_path, model):
     kind = KINDS[model]
-    options = {"largest_component": False} if model == "emclip_cardiac" else {}  # a made heart has no real anatomy
-    pred, affine = server.infer(model, image_of(kind), tmp_path, **options)
+    pred, affine = server.infer(model, image_of(kind), tmp_path, **MADE.get(model, {}))
     truth, place = read(server.own / kind / "labels" / "final" / f"{kind}0{ENDINGS[kind]}")
     assert pred.shape == truth.shape
     np.testing.assert_allclose(affine, place, atol=1e-4)

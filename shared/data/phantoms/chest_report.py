@@ -59,12 +59,21 @@ def write_sentence(findings: Findings) -> str:
             raise InputError(
                 f"no sentence for {findings!r}: sides are {', '.join(SIDES)}, zones {', '.join(ZONES)} in this order"
             )
-    number = sum(map(len, findings.values()))
-    if number == 0:
+    if not any(findings.values()):
         raise InputError("no sentence for a picture without findings: the scheme has none")
-    places = " and ".join(f"{' '.join(findings[side])} {side} lung" for side in SIDES if side in findings)
+    return f"{opening(findings)}, {' and '.join(places(findings))}."
+
+
+def opening(findings: Findings) -> str:
+    """Return the sentence's first words: one lung or both, and the number of areas."""
+    number = sum(map(len, findings.values()))
     laterality, plural = ("bilateral" if len(findings) == 2 else "unilateral"), ("s" if number > 1 else "")
-    return f"{laterality} pulmonary infection, {NUMBERS[number - 1]} infected area{plural}, {places}."
+    return f"{laterality} pulmonary infection, {NUMBERS[number - 1]} infected area{plural}"
+
+
+def places(findings: Findings) -> list[str]:
+    """Return the sentence's places, one a lung, such as "middle lower left lung"; the left one first."""
+    return [f"{' '.join(findings[side])} {side} lung" for side in SIDES if side in findings]
 
 
 def parse(sentence: str) -> Findings:

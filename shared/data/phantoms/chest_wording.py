@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from numpy.random import RandomState
 
-from .chest_report import SIDES, ZONES, Findings, write_sentence
+from .chest_report import SIDES, ZONES, Findings, opening, places
 
 THINGS = (
     "opacity", "opacities", "patchy opacities", "ground-glass opacity", "consolidation", "infiltrates", "infection",
@@ -31,17 +31,15 @@ def reword(findings: Findings, chance: RandomState) -> str:
         findings: side -> its zones; not empty.
         chance: where the choice comes from.
     """
-    scheme = write_sentence(findings)
-    if chance.randint(3) == 0:  # the scheme's own words: the other side first, or the places alone
-        opening, places = scheme[:-1].rsplit(", ", 1)
-        places = " and ".join(_either_order(places.split(" and "), chance))
-        return f"{opening}, {places}." if chance.randint(2) else f"{places}."
+    if chance.randint(3) == 0:  # the scheme's own words, in either order, or the places alone
+        said = " and ".join(_either_order(places(findings), chance))
+        return f"{opening(findings)}, {said}." if chance.randint(2) else f"{said}."
     sides = [_side(side, findings[side], chance) for side in SIDES if side in findings]
-    places = _both(findings, chance) or " and ".join(_either_order(sides, chance))
+    said = _both(findings, chance) or " and ".join(_either_order(sides, chance))
     if chance.randint(4):
-        places = _pick(FRAMES, chance).format(thing=_pick(THINGS, chance), places=places)
-    places = places[0].upper() + places[1:] if chance.randint(2) else places
-    return places + ("." if chance.randint(3) else "")
+        said = _pick(FRAMES, chance).format(thing=_pick(THINGS, chance), places=said)
+    said = said[0].upper() + said[1:] if chance.randint(2) else said
+    return said + ("." if chance.randint(3) else "")
 
 
 def _side(side: str, zones: Sequence[str], chance: RandomState) -> str:
@@ -75,8 +73,8 @@ def _listed(zones: Sequence[str], chance: RandomState) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
-def _either_order(places: list[str], chance: RandomState) -> list[str]:
-    return places if chance.randint(2) else places[::-1]
+def _either_order(named: list[str], chance: RandomState) -> list[str]:
+    return named if chance.randint(2) else named[::-1]
 
 
 def _pick(ways: Sequence[str], chance: RandomState) -> str:
