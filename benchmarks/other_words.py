@@ -21,24 +21,17 @@ from monai.data import DataLoader, Dataset
 from monai.metrics import DiceMetric
 from record import save
 from report_sentences import BUNDLE, config
+from tmca.inferer import VariantInferer
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from shared.data.phantoms.chest_report import Findings, parse, write_sentence
+from shared.data.phantoms.chest_report import Findings, opening, parse, places, write_sentence
 from shared.data.phantoms.chest_wording import reword
 from shared.tables import markdown
+from shared.training import load_weights
 
 CHANCE = np.random.RandomState(0)
 UNKNOWN = {"upper": "superior", "middle": "central", "lower": "inferior"}
-
-
-def _places(findings: Findings) -> list[str]:
-    return write_sentence(findings)[:-1].rsplit(", ", 1)[1].split(" and ")
-
-
-def _reversed(findings: Findings) -> str:
-    opening = write_sentence(findings).rsplit(", ", 1)[0]
-    return f"{opening}, {' and '.join(_places(findings)[::-1])}."
 
 
 def _lobes(findings: Findings) -> str:
@@ -47,7 +40,7 @@ def _lobes(findings: Findings) -> str:
 
 
 def _unknown_shadow(findings: Findings) -> str:
-    return f"Hazy density projecting over the {' and the '.join(_places(findings))}."
+    return f"Hazy density projecting over the {' and the '.join(places(findings))}."
 
 
 def _unknown_zones(findings: Findings) -> str:
@@ -57,13 +50,14 @@ def _unknown_zones(findings: Findings) -> str:
 
 WAYS: dict[str, Callable[[Findings], str]] = {
     "as in the data": write_sentence,
-    "the right lung first": _reversed,
-    "the places alone": lambda findings: f"{' and '.join(_places(findings))}.",
-    "opacity in the ...": lambda findings: f"opacity in the {' and '.join(_places(findings))}.",
+    "the right lung first": lambda findings: f"{opening(findings)}, {' and '.join(places(findings)[::-1])}.",
+    "the places alone": lambda findings: f"{' and '.join(places(findings))}.",
+    "opacity in the ...": lambda findings: f"opacity in the {' and '.join(places(findings))}.",
     "consolidation in the ... lobe": _lobes,
     "words of training": lambda findings: reword(findings, CHANCE),
     "hazy density projecting over ...": _unknown_shadow,
     "superior, central, inferior": _unknown_zones,
+    "no sentence": lambda _: "",
 }
 
 
@@ -73,26 +67,21 @@ def main(weights: str = str(BUNDLE / "models" / "model.pt"), number: int = 300, 
     with tempfile.TemporaryDirectory() as folder:
         parser = config(folder)
         network = parser.get_parsed_content("network_def").eval()
-        network.load_state_dict(torch.load(weights, weights_only=True))
+        load_weights(network, weights)
         items = parser.get_parsed_content("validation_items")
         chosen = [items[i] for i in np.random.RandomState(0).permutation(len(items))[:number]]
         images = Dataset(chosen, parser.get_parsed_content("validate#preprocessing"))
-        scores = {name: DiceMetric(ignore_empty=False) for name in WAYS} | {
-            "no sentence": DiceMetric(ignore_empty=False)
-        }
+        inferer, score = VariantInferer(parser.get_parsed_content("windows")), DiceMetric(reduction="mean_batch")
         for batch in tqdm(DataLoader(images, batch_size=1), desc=Path(weights).name):
-            findings = parse(batch["text"][0])
-            for name, score in scores.items():
-                text = WAYS[name](findings) if name in WAYS else None
-                with torch.inference_mode():
-                    logits = F.interpolate(
-                        network(batch["image"].as_tensor(), text), batch["label"].shape[2:], mode="bilinear"
-                    )
-                score((logits > 0).float(), batch["label"].as_tensor())
-    found = {name: round(float(score.aggregate()), 4) for name, score in scores.items()}
-    example = {"left": ("lower",), "right": ("upper", "middle")}
+            findings, label = parse(batch["text"][0]), batch["label"].as_tensor()
+            with torch.inference_mode():
+                logits = inferer(batch["image"].as_tensor(), network, *([way(findings)] for way in WAYS.values()))
+                masks = F.interpolate(logits, label.shape[2:], mode="bilinear") > 0
+            score(masks.float(), label.expand_as(masks))
+    found = {name: round(dice, 4) for name, dice in zip(WAYS, score.aggregate().tolist())}
+    example: Findings = {"left": ("lower",), "right": ("upper", "middle")}
     rows = [["way", "for example", "Dice"]]
-    rows += [[name, WAYS[name](example) if name in WAYS else "-", f"{dice:.3f}"] for name, dice in found.items()]
+    rows += [[name, WAYS[name](example) or "-", f"{dice:.3f}"] for name, dice in found.items()]
     lines = [
         f"# The same findings in other words: TMCA on {len(chosen)} validation images of QaTa-COV19",
         "",

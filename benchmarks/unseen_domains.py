@@ -37,6 +37,8 @@ BUNDLE = ROOT / "bundles" / "emclip"
 FOLDER = RESULTS / "unseen_domains"
 sys.path[:0] = [str(ROOT), str(BUNDLE)]
 
+from shared.training import load_weights  # noqa: E402
+
 TASKS = {
     "fundus": ("Drishti-GS -> RIM-ONE", "fundus", []),
     "cardiac": ("ACDC -> M&Ms vendors A, B", "cardiac_acdc", ["cardiac_mnms"]),
@@ -160,7 +162,7 @@ def again(name: str, weights: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         parser = config(result["task"], folder, **SWITCHES.get(result["model"], {}), **result["overrides"])
         parser["network"] = build(parser, result["model"])
-        parser["network"].load_state_dict(torch.load(weights, weights_only=True))
+        load_weights(parser["network"], weights)
         save_run(FOLDER, name, result | {"domains": measure(parser, folder)})
 
 
