@@ -97,3 +97,25 @@ def test_volumes_slice_by_slice(monkeypatch):
     volume = MetaTensor(torch.randn(1, 2, 6, 5, 3))
     result = PrecisionInferer(SliceInferer(roi_size=(4, 4), spatial_dim=2, sw_batch_size=2), "cpu")(volume, network)
     assert result.shape == (1, 1, 6, 5, 3) and result.dtype == torch.float32 and network.given is torch.Tensor
+
+
+class Attention(torch.nn.Module):
+    """Attention over an image's pixels, which remembers whether the fused kernel was allowed."""
+
+    def forward(self, image):
+        self.fused = torch.backends.cuda.flash_sdp_enabled()  # holds for the CPU's kernel, too
+        pixels = image.flatten(2).transpose(1, 2)
+        seen = torch.nn.functional.scaled_dot_product_attention(pixels, pixels, pixels)
+        return seen.transpose(1, 2).unflatten(2, image.shape[-2:])
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_few_tokens_take_the_plain_attention_in_bfloat16_alone(monkeypatch, dtype):
+    monkeypatch.setattr(precision, "fast_dtype", lambda device: dtype)
+    network = Attention()
+    expected = PrecisionInferer(SimpleInferer(), "cpu")(image(), network)
+    assert network.fused
+    result = PrecisionInferer(SimpleInferer(), "cpu", few_tokens=True)(image(), network)
+    assert network.fused == (dtype is None)
+    assert torch.backends.cuda.flash_sdp_enabled()  # as before for whoever comes next
+    assert torch.allclose(result, expected, atol=0.02)
