@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import run
 
 from shared.data.cases import Items
+from shared.training import save_whole
 
 
 def write_datalist(folder: Path, **lists: Items) -> Path:
@@ -29,3 +31,13 @@ def train_once(config_file: str | Sequence[str], output: Path, **options: Any) -
     if not (output / "metrics.json").is_file():  # the report is the last thing that a training writes
         run(config_file=config_file, output_dir=str(output), resume=True, **options)
     return output / "models" / "model.pt"
+
+
+def ship(weights: Path, path: Path) -> None:
+    """Write weights for the repository, as float16: half of the bytes, and networks load them as their own float32.
+
+    Masks and tokens among them stay as they are.
+    """
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    path.parent.mkdir(exist_ok=True)
+    save_whole({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from shared import recipes
 from shared.data.datalists import expand_datalist
-from shared.recipes import repeated, train_once, write_datalist
+from shared.recipes import repeated, ship, train_once, write_datalist
+from shared.training import load_weights
 
 
 def test_lists_are_found_again(tmp_path):
@@ -39,3 +41,16 @@ def test_a_training_that_dies_is_taken_up_again(tmp_path, monkeypatch):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train_once("train.json", tmp_path)
+
+
+def test_shipped_weights_are_half_as_large_and_load_as_float32(tmp_path):
+    torch.manual_seed(0)
+    network, other = (torch.nn.Sequential(torch.nn.Conv2d(8, 64, 5), torch.nn.BatchNorm2d(64)) for _ in range(2))
+    torch.save(network.state_dict(), tmp_path / "trained.pt")
+    ship(tmp_path / "trained.pt", tmp_path / "models" / "model.pt")
+    sizes = [path.stat().st_size for path in (tmp_path / "models" / "model.pt", tmp_path / "trained.pt")]
+    assert sizes[0] < 0.6 * sizes[1]
+    load_weights(other, tmp_path / "models" / "model.pt")
+    for (name, ours), theirs in zip(network.state_dict().items(), other.state_dict().values()):
+        assert ours.dtype == theirs.dtype, name
+        assert torch.allclose(ours.float(), theirs.float(), rtol=1e-3, atol=1e-6), name

@@ -1,4 +1,4 @@
-"""Augmentation of what lies inside a structure: larger and smaller cups in the same disc, thinner and thicker hearts."""
+"""Augmentation of what lies inside a structure: larger and smaller cups in a disc, thinner and thicker hearts."""
 
 from __future__ import annotations
 
