@@ -80,6 +80,10 @@ def _classes(config: Mapping[str, Any]) -> Iterator[str]:
             if unknown:
                 declared = ", ".join(map(str, labels or []))
                 yield f"override '{classes}': '{name}' is made of {unknown[0]}, which is no label ({declared}): add it"
+    nested: Any = config.get("nested_labels")
+    if _plain(nested) and isinstance(labels, list) and not set(nested) <= set(labels):
+        declared = ", ".join(map(str, labels))
+        yield f"override 'nested_labels' is {list(nested)}: choose of the labels ({declared}), or null for none"
 
 
 def _is_number(value: Any) -> bool:

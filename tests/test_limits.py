@@ -29,6 +29,7 @@ WRONG = [
     ({"regions": {}}, "'regions' is empty: name at least one class"),
     ({"structures": {"disc": [1]}, "structure_values": [1, 2]}, "'structure_values' has 2 values for 1 classes (disc)"),
     ({"labels": [0, 1], "structures": {"disc": [1, 2]}}, "'disc' is made of 2, which is no label (0, 1)"),
+    ({"labels": [0, 1], "nested_labels": [1, 7]}, "'nested_labels' is [1, 7]: choose of the labels (0, 1), or null"),
 ]
 
 
