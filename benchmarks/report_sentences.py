@@ -138,12 +138,18 @@ def run(
 def table() -> None:
     """Collect all results: a row a run."""
     found = [json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))]
-    rows = [["model", "M parameters", "CPU minutes", "px", "seed", "steps", *COLUMNS.values(), "micro Dice"]]
-    for run in sorted(found, key=lambda run: (run["minutes"], list(LABELS).index(run["model"]), run["seed"])):
+    rows = [
+        ["model", "M parameters", "CPU minutes", "precision", "px", "seed", "steps", *COLUMNS.values(), "micro Dice"]
+    ]
+    order = list(LABELS)
+    for run in sorted(
+        found, key=lambda run: (run["precision"], run["minutes"], order.index(run["model"]), run["seed"])
+    ):
         whole = {line["sentence"]: line for line in run["sentences"] if line["target"] == "all"}
         dice = [f"{whole[name]['dice']:.3f}" if name in whole else "-" for name in COLUMNS]
         micro = next(iter(whole.values()))["micro_dice"]
-        facts = [f"{run['parameters'] / 1e6:.2f}", f"{run['minutes']:g}", str(run["image_size"]), str(run["seed"])]
+        facts = [f"{run['parameters'] / 1e6:.2f}", f"{run['minutes']:g}", run["precision"]]
+        facts += [str(run["image_size"]), str(run["seed"])]
         rows.append([LABELS[run["model"]], *facts, str(run["iterations"]), *dice, f"{micro:.3f}"])
     lines = ["# TMCA beside its image-only twin, its ablations and MONAI's UNet on QaTa-COV19", "", *markdown(rows)]
     note = "Macro Dice over the 1,429 validation images; micro Dice of the first column that has a figure."

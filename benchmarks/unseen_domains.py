@@ -179,33 +179,37 @@ def table() -> None:
 
 
 def markdown(runs: list[dict[str, Any]]) -> str:
-    """A row a model and time, Dice a domain and structure: mean over seeds, with the spread where there are several."""
+    """A row a model and way to train, Dice a domain and structure: mean over seeds, with the spread where several."""
+    ways, order = ["model", "M", "px", "precision", "min"], list(LABELS)
     rows = pd.DataFrame(
         [
             {
                 "model": LABELS[run["model"]],
                 "M": f"{run['parameters'] / 1e6:.2f}",
+                "px": run["overrides"].get("image_size", [128])[0],
+                "precision": run["precision"],
                 "min": run["minutes"],
                 "seed": run["seed"],
                 "column": f"{line['domain']} {line['class']}",
                 "dice": line["dice_mean"],
             }
-            for run in sorted(runs, key=lambda run: list(LABELS).index(run["model"]))
+            for run in sorted(
+                runs, key=lambda run: (run["precision"], run["minutes"], list(LABELS).index(run["model"]))
+            )
             for line in run["domains"]
             if line["dice_mean"] is not None
         ]
     )
-    rows["mean"] = rows.groupby(["model", "M", "min", "column"], sort=False)["dice"].transform("mean")
     lines = []
     columns = list(dict.fromkeys(rows["column"]))
-    for (model, size, minutes), part in rows.groupby(["model", "M", "min"], sort=False):
-        cells = [str(model), str(size), f"{minutes:g}", str(part["seed"].nunique())]
+    for way, part in rows.groupby(ways, sort=False):
+        cells = [*(f"{x:g}" if isinstance(x, float) else str(x) for x in way), str(part["seed"].nunique())]
         for column in columns:
             values = part.loc[part["column"] == column, "dice"]
             spread = f" ± {values.std():.3f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.3f}{spread}" if len(values) else "-")
         lines.append("| " + " | ".join(cells) + " |")
-    head = ["model", "M parameters", "CPU minutes", "seeds", *columns]
+    head = ["model", "M parameters", "px", "precision", "CPU minutes", "seeds", *columns]
     return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
 
 
