@@ -180,7 +180,7 @@ def table() -> None:
 
 def markdown(runs: list[dict[str, Any]]) -> str:
     """A row a model and way to train, Dice a domain and structure: mean over seeds, with the spread where several."""
-    ways, order = ["model", "M", "px", "precision", "min"], list(LABELS)
+    ways, order = ["model", "M", "px", "precision", "min"], {model: place for place, model in enumerate(LABELS)}
     rows = pd.DataFrame(
         [
             {
@@ -193,9 +193,7 @@ def markdown(runs: list[dict[str, Any]]) -> str:
                 "column": f"{line['domain']} {line['class']}",
                 "dice": line["dice_mean"],
             }
-            for run in sorted(
-                runs, key=lambda run: (run["precision"], run["minutes"], list(LABELS).index(run["model"]))
-            )
+            for run in sorted(runs, key=lambda run: (run["precision"], run["minutes"], order[run["model"]]))
             for line in run["domains"]
             if line["dice_mean"] is not None
         ]
