@@ -32,7 +32,8 @@ def impossible_overrides(config: Mapping[str, Any]) -> list[str]:
     Returns:
         One line each, e.g. ``override 'epochs' is 0: it must be at least 1``.
     """
-    return [*_out_of_range(config), *_of_another_length(config), *_device(config), *_classes(config)]
+    checks = (_out_of_range, _of_another_length, _device, _classes, _nested)
+    return [line for check in checks for line in check(config)]
 
 
 def _out_of_range(config: Mapping[str, Any]) -> Iterator[str]:
@@ -57,7 +58,7 @@ def _of_another_length(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _device(config: Mapping[str, Any]) -> Iterator[str]:
     device = config.get("device")
-    if isinstance(device, torch.device) or (isinstance(device, str) and not device.startswith(("$", "@", "%"))):
+    if isinstance(device, torch.device) or (isinstance(device, str) and not _expression(device)):
         try:
             torch.zeros(1, device=device)
         except Exception as error:  # of many kinds: no driver, no such index, unknown word
@@ -80,10 +81,19 @@ def _classes(config: Mapping[str, Any]) -> Iterator[str]:
             if unknown:
                 declared = ", ".join(map(str, labels or []))
                 yield f"override '{classes}': '{name}' is made of {unknown[0]}, which is no label ({declared}): add it"
-    nested: Any = config.get("nested_labels")
-    if _plain(nested) and isinstance(labels, list) and not set(nested) <= set(labels):
+
+
+def _nested(config: Mapping[str, Any]) -> Iterator[str]:
+    nested, labels = config.get("nested_labels"), config.get("labels")
+    if nested is None or _expression(nested) or not isinstance(labels, list):
+        return
+    if not (_plain(nested) and set(nested) <= set(labels)):
         declared = ", ".join(map(str, labels))
-        yield f"override 'nested_labels' is {list(nested)}: choose of the labels ({declared}), or null for none"
+        yield f"override 'nested_labels' is {nested}: give a list of labels (of {declared}), or null for none"
+
+
+def _expression(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(("$", "@", "%"))
 
 
 def _is_number(value: Any) -> bool:

@@ -16,6 +16,8 @@ FINE = [
     {"image_size": 64, "patch_size": (96, 64), "pixdim": [1.0, 1.0, -1.0], "device": torch.device("cpu")},
     {"labels": [0, 1, 2], "regions": {"all": [1, 2], "core": [2]}, "region_values": [1, 2]},
     {"regions": {"all": [7]}, "region_values": "$[1]"},  # inference knows no labels
+    {"labels": [0, 1, 2], "nested_labels": [1, 2]},
+    {"labels": [0, 1, 2], "nested_labels": None},
 ]
 WRONG = [
     ({"epochs": 0}, "override 'epochs' is 0: it must be at least 1"),
@@ -29,7 +31,11 @@ WRONG = [
     ({"regions": {}}, "'regions' is empty: name at least one class"),
     ({"structures": {"disc": [1]}, "structure_values": [1, 2]}, "'structure_values' has 2 values for 1 classes (disc)"),
     ({"labels": [0, 1], "structures": {"disc": [1, 2]}}, "'disc' is made of 2, which is no label (0, 1)"),
-    ({"labels": [0, 1], "nested_labels": [1, 7]}, "'nested_labels' is [1, 7]: choose of the labels (0, 1), or null"),
+    (
+        {"labels": [0, 1], "nested_labels": [1, 7]},
+        "'nested_labels' is [1, 7]: give a list of labels (of 0, 1), or null",
+    ),
+    ({"labels": [0, 1], "nested_labels": 1}, "'nested_labels' is 1: give a list of labels"),
 ]
 
 
