@@ -150,6 +150,7 @@ def run(
         "seed": seed,
         "learning_rate": learning_rate,
         "overrides": overrides,
+        "image_size": parser["image_size"],
         "iterations": iterations,
         "domains": domains,
     }
@@ -186,7 +187,7 @@ def markdown(runs: list[dict[str, Any]]) -> str:
             {
                 "model": LABELS[run["model"]],
                 "M": f"{run['parameters'] / 1e6:.2f}",
-                "px": run["overrides"].get("image_size", [128])[0],
+                "px": run["image_size"][0],
                 "precision": run["precision"],
                 "min": run["minutes"],
                 "seed": run["seed"],
