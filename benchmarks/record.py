@@ -19,14 +19,17 @@ def cpu_name() -> str:
 
 
 def save_run(folder: Path, name: str, result: dict[str, Any]) -> None:
-    """Write one run, with the version of torch, the processor and its precision, to ``folder/<name>.json``."""
+    """Write one run, with the version of torch, the processor and its precision, to ``folder/<name>.json``.
+
+    What a run that is measured once more says of the machine that trained it stays.
+    """
     from shared.precision import fast_dtype
 
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}.json"
     precision = str(fast_dtype("cpu") or torch.float32).removeprefix("torch.")
     machine = {"torch": torch.__version__, "cpu": cpu_name(), "precision": precision}
-    target.write_text(json.dumps(result | machine, indent=1) + "\n")
+    target.write_text(json.dumps(machine | result, indent=1) + "\n")
     print(f"-> {target}")
 
 
