@@ -23,11 +23,11 @@ def save_run(folder: Path, name: str, result: dict[str, Any]) -> None:
 
     What a run that is measured once more says of the machine that trained it stays.
     """
-    from shared.precision import fast_dtype
+    from shared.precision import describe
 
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}.json"
-    precision = str(fast_dtype("cpu") or torch.float32).removeprefix("torch.")
+    precision = describe("cpu", amp=True).split(", ")[1]
     machine = {"torch": torch.__version__, "cpu": cpu_name(), "precision": precision}
     target.write_text(json.dumps(machine | result, indent=1) + "\n")
     print(f"-> {target}")

@@ -16,9 +16,7 @@ from torch.nn import functional as F
 from shared.errors import InputError
 
 REACH = 2  # pixels between a cavity and its wall that still count as touching
-WALLED = (
-    0.25  # least share of a cavity's rim that is wall (our choice: half costs ACDC's validation a true slice or two)
-)
+WALLED = 0.25  # least share of a cavity's rim that is wall (our choice; half costs ACDC's validation true slices)
 
 
 def common_piece(masks: Tensor) -> Tensor:
