@@ -24,7 +24,7 @@ from shared.label import check_port, known_models, set_up
 from shared.serving import publish_weights
 from tests.bundles.brainsegdmlf.helpers import CHANNELS
 from tests.bundles.running import ROOT, assert_one_line, environment, files, input_error, workflow
-from tests.labelling import KINDS, MADE, SENTENCES, LabelInfer, lies_on, read, train_like_label, write_studies
+from tests.labelling import KINDS, SENTENCES, LabelInfer, lies_on, read, train_like_label, write_studies
 
 MODELS = list(KINDS)
 KEYS = ("network", "train#trainer#max_epochs", "train#dataset#data", "train#handlers", "validate#dataset#data")
@@ -111,15 +111,15 @@ def test_labels_are_those_of_the_metadata(app, tasks, studies, name):
 def test_label_map_lies_on_the_image(tasks, studies, name):
     """Shape and place: the mask meets the truth, which is stored as the image is."""
     item = studies[name][0]
-    pred, truth = tasks[name](Path(item["image"]), **MADE.get(name, {})), read(Path(item["label"]))[0]
+    pred, truth = tasks[name](Path(item["image"])), read(Path(item["label"]))[0]
     truth = truth.T if truth.ndim == 2 else truth  # viewers count columns first
     assert pred.shape == truth.shape and pred.dtype == np.uint8
-    assert lies_on(pred, truth, name)
+    assert lies_on(pred, truth)
 
 
 @pytest.mark.parametrize("name, one, other", OPTIONS)
 def test_options_of_a_request_take_effect(tasks, studies, name, one, other):
-    image = Path(studies[name][0]["image"])
+    image = Path(studies[name][-1]["image"])  # of hearts one that is hard to see, in which windows and pieces differ
     assert not np.array_equal(tasks[name](image, **one), tasks[name](image, **other))
 
 
