@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tests.bundles.running import ROOT, environment
-from tests.labelling import KINDS, MADE, SENTENCES, lies_on, read, write_studies
+from tests.labelling import KINDS, SENTENCES, lies_on, read, write_studies
 
 PYTHON = os.environ.get("MONAILABEL_PYTHON")
 pytestmark = [
@@ -138,11 +138,11 @@ def test_all_bundles_are_served_at_once(server):
 @pytest.mark.parametrize("model", list(KINDS))
 def test_label_map_lies_on_the_image(server, tmp_path, model):
     kind = KINDS[model]
-    pred, affine = server.infer(model, image_of(kind), tmp_path, **MADE.get(model, {}))
+    pred, affine = server.infer(model, image_of(kind), tmp_path)
     truth, place = read(server.own / kind / "labels" / "final" / f"{kind}0{ENDINGS[kind]}")
     assert pred.shape == truth.shape
     np.testing.assert_allclose(affine, place, atol=1e-4)
-    assert lies_on(pred, truth, model)
+    assert lies_on(pred, truth)
 
 
 @pytest.mark.parametrize("model", list(OPTIONS))
