@@ -53,4 +53,4 @@ def test_shipped_weights_are_half_as_large_and_load_as_float32(tmp_path):
     load_weights(other, tmp_path / "models" / "model.pt")
     for (name, ours), theirs in zip(network.state_dict().items(), other.state_dict().values()):
         assert ours.dtype == theirs.dtype, name
-        assert torch.allclose(ours.float(), theirs.float(), rtol=2**-8, atol=0), name  # the seven bits of bfloat16
+        assert torch.allclose(ours.float(), theirs.float(), rtol=1e-3, atol=1e-6), name
