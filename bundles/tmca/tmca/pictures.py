@@ -25,6 +25,7 @@ from shared.overlays import INK, PAPER, PREDICTION
 
 from .data import TEXT
 from .pyramid import STRIDES
+from .texts import words_of
 
 SHOWN, COLUMNS = 8, 5  # words at most; pictures in a row
 LETTERS = 4  # words with fewer carry little ("and", "two", "of")
@@ -87,7 +88,7 @@ def content_words(sentences: Sequence[str], keep: Sequence[str] | None = None) -
     """
     if keep is not None:
         return {word.lower() for word in keep}
-    texts = [set(re.findall(r"\w+", sentence.lower())) for sentence in sentences if sentence]
+    texts = [set(words_of(sentence)) for sentence in sentences if sentence]
     counts = Counter(word for text in texts for word in text)
     long = {word: n for word, n in counts.items() if len(word) >= LETTERS}
     return {word for word, n in long.items() if n < len(texts)} or set(long)

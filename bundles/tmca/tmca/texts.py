@@ -112,13 +112,17 @@ def as_sentences(text: str | Sequence[str | None] | None, batch: int) -> list[st
     return [(sentence or "").strip() for sentence in text]
 
 
+def words_of(sentence: str) -> list[str]:
+    """The words in their order, in small letters, without punctuation."""
+    return re.findall(r"\w+", sentence.lower())
+
+
 def word_features(sentences: Sequence[str]) -> Tensor:
     """Which words and which pairs of neighbouring words a sentence has: (T, terms), 0 or 1.
 
     Pairs tell "left upper, right lower" from "left lower, right upper". Terms are those of these sentences alone, which
     is enough for the cosines between them. Case and punctuation do not count.
     """
-    words = [re.findall(r"\w+", sentence.lower()) for sentence in sentences]
-    found = [{*one, *pairwise(one)} for one in words]
+    found = [{*one, *pairwise(one)} for one in map(words_of, sentences)]
     terms = sorted(set().union(*found), key=str)
     return torch.tensor([[float(term in one) for term in terms] for one in found])
