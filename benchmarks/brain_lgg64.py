@@ -26,6 +26,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import SegResNet, UNet
 from monai.utils import set_determinism
+from record import check
 from timed import train_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,6 +88,7 @@ def config(model: str, **overrides: Any) -> ConfigParser:
 
 def run(model: str, minutes: float = 10, threads: int = 1, seed: int = 0, learning_rate: float | None = None) -> None:
     """Train one model for so many minutes of CPU time and measure it."""
+    check("model", model, list(LABELS))
     torch.set_num_threads(threads)
     set_determinism(seed)
     rate = learning_rate or (0.004 if model.startswith("ours") else 0.002)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ def cpu_name() -> str:
     """Return the processor's name as the system gives it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def check(kind: str, name: str, known: Sequence[str]) -> None:
+    """End with one line if `name`, of a "model" or a "task", is not among the known ones: before anything trains."""
+    from shared.messages import nearest
+
+    if name not in known:
+        raise SystemExit(f"unknown {kind} {name!r}: {nearest(name, known)}")
 
 
 def save_run(folder: Path, name: str, result: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -27,7 +26,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import BasicUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, save, save_run
+from record import RESULTS, check, save, save_run
 from timed import train_for
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -37,6 +36,10 @@ BUNDLE = ROOT / "bundles" / "tmca"
 FOLDER = RESULTS / "report_sentences"
 sys.path[:0] = [str(ROOT), str(BUNDLE)]
 
+from tmca.network import TrainingOutput  # noqa: E402
+from tmca.texts import as_sentences, words_of  # noqa: E402
+
+from shared.layers.fitting import standardize  # noqa: E402
 from shared.tables import markdown  # noqa: E402
 
 NO_TEXT: dict[str, Any] = {"text_encoder": None}
@@ -72,10 +75,6 @@ class Peer(torch.nn.Module):
 
     def forward(self, image: Tensor, text: Any = None) -> Any:
         """Masks (B, 1, H, W) of (B, 1, H, W)."""
-        from tmca.network import TrainingOutput
-
-        from shared.layers.fitting import standardize
-
         masks = self.body(standardize(image))
         return TrainingOutput([masks], None) if self.training else masks
 
@@ -83,12 +82,13 @@ class Peer(torch.nn.Module):
 class PlacesPeer(torch.nn.Module):
     """MONAI's BasicUNet, which sees beside the image what a GRU makes of the sentence: maps of 7 x 7 places, resized.
 
-    The plainest way to let a network be told where to look. Its words are those of the training list.
+    The plainest way to let a network be told where to look. Its words are those of the training list; it loses
+    sentences in training as TMCA does.
     """
 
-    def __init__(self, sentences: list[str], maps: int = 8, places: int = 7, drop: float = 0.15) -> None:
+    def __init__(self, sentences: list[str], drop: float, maps: int = 8, places: int = 7) -> None:
         super().__init__()
-        self.words = {word: i + 1 for i, word in enumerate(sorted({w for s in sentences for w in _words(s)}))}
+        self.words = {word: i + 1 for i, word in enumerate(sorted({w for s in sentences for w in words_of(s)}))}
         self.embedding = torch.nn.Embedding(len(self.words) + 1, 32, padding_idx=0)
         self.gru = torch.nn.GRU(32, 64, batch_first=True, bidirectional=True)
         self.places = torch.nn.Sequential(
@@ -100,15 +100,10 @@ class PlacesPeer(torch.nn.Module):
 
     def forward(self, image: Tensor, text: Any = None) -> Any:
         """Masks (B, 1, H, W) of (B, 1, H, W) and sentences; a sentence that is missing or dropped has maps of zero."""
-        from tmca.network import TrainingOutput
-        from tmca.texts import as_sentences
-
-        from shared.layers.fitting import standardize
-
         sentences = as_sentences(text, len(image))
         if self.training:
             sentences = ["" if torch.rand(()) < self.drop else sentence for sentence in sentences]
-        tokens = [torch.tensor([self.words.get(word, 0) for word in _words(s)] or [0]) for s in sentences]
+        tokens = [torch.tensor([self.words.get(word, 0) for word in words_of(s)] or [0]) for s in sentences]
         ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
         known = (ids > 0).float()[..., None]
         read = (self.gru(self.embedding(ids))[0] * known).sum(1) / known.sum(1).clamp(min=1)
@@ -119,14 +114,11 @@ class PlacesPeer(torch.nn.Module):
         return TrainingOutput([masks], None) if self.training else masks
 
 
-def _words(sentence: str) -> list[str]:
-    return re.findall(r"\w+", sentence.lower())
-
-
 def build(parser: ConfigParser, model: str) -> torch.nn.Module:
     """The bundle's network, or a peer."""
     if model == "unet_places":
-        return PlacesPeer([item.get("text", "") for item in parser.get_parsed_content("training_items")])
+        sentences = [item.get("text", "") for item in parser.get_parsed_content("training_items")]
+        return PlacesPeer(sentences, parser["text_drop"])
     return Peer() if model == "unet" else parser.get_parsed_content("network_def")
 
 
@@ -163,6 +155,7 @@ def run(
     weights: str | None = None,
 ) -> None:
     """Train one model for so many minutes of CPU time and measure it; `weights` keeps what it learnt in a file."""
+    check("model", model, list(LABELS))
     torch.set_num_threads(threads)
     set_determinism(seed)
     with tempfile.TemporaryDirectory() as folder:

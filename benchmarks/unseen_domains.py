@@ -28,7 +28,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import FlexibleUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, save, save_run
+from record import RESULTS, check, save, save_run
 from timed import train_for
 from torch import Tensor
 
@@ -132,6 +132,8 @@ def run(
     **overrides: Any,
 ) -> None:
     """Train one model for so many minutes of CPU time and measure it; `weights` keeps what it learnt in a file."""
+    check("task", task, list(TASKS))
+    check("model", model, list(LABELS))
     torch.set_num_threads(threads)
     set_determinism(seed)
     with tempfile.TemporaryDirectory() as folder:
