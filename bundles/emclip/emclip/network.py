@@ -27,6 +27,7 @@ GUIDANCE = ("none", "deepest", "all")
 NORMALIZATIONS = ("image", "clip")
 STRUCTURE_PRIOR = 0.1  # about the share of an image that a structure covers
 TEMPERATURE = 0.07  # of the score map, CLIP's at its start (Radford 2021)
+TOKEN_EPS = 1e-3  # added to a token channel's variance: one that says nothing stays near zero
 TEXT_SEED = 0  # of the text tower that has no trained weights: the same one on every machine
 
 
@@ -58,6 +59,9 @@ class EMCLIP(nn.Module):
         encoder_size: side in pixels to which images are resized for the encoder alone; None leaves them as they are.
         normalization: "image", each image and channel to mean 0 and standard deviation 1, which takes a camera's gain
             and colour away; or "clip", by the mean and deviation that the encoder was trained with.
+        token_norm: take each channel's mean and deviation over an image's tokens away, at all four depths: they hold
+            a camera's style more than what is seen (Pan 2018, IBN-Net, https://arxiv.org/abs/1807.09441; our choice).
+            Weights say whether they were trained so, and what they say counts.
         num_context: learned vectors before the sentences; 0 for none.
         text_guidance: where pixels read the texts: "none" (no text anywhere in the network), "deepest" or "all" depths.
         em: False leaves the tokens as they are (ablation).
@@ -76,6 +80,7 @@ class EMCLIP(nn.Module):
 
     mean: Tensor  # (3, 1, 1), of the images that the encoder was trained with
     std: Tensor
+    token_norm: Tensor  # (), 1 or 0
 
     def __init__(
         self,
@@ -88,6 +93,7 @@ class EMCLIP(nn.Module):
         text_tower: bool = True,
         encoder_size: int | None = None,
         normalization: str = "image",
+        token_norm: bool = True,
         num_context: int = 8,
         text_guidance: str = "deepest",
         em: bool = True,
@@ -121,6 +127,9 @@ class EMCLIP(nn.Module):
         self.normalization = normalization
         self.register_buffer("mean", torch.tensor(self.encoder.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(self.encoder.std)[:, None, None], persistent=False)
+        self.register_buffer("token_norm", torch.tensor(float(token_norm)))
+        self.with_token_norm = bool(token_norm)
+        self.register_load_state_dict_post_hook(lambda module, _: module.follow_weights())
         channels: list[int] = list(self.encoder.channels)
         strides = [2 ** round(math.log2(stride)) for stride in self.encoder.strides]  # the decoder resizes 14 to 16
         dim: int = text.dim
@@ -191,7 +200,14 @@ class EMCLIP(nn.Module):
             size = [self.encoder_size, self.encoder_size]
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
         features: list[Tensor] = self.encoder(image)
-        return [*features[:-1], self.encoder.project(features[-1])]
+        features = [*features[:-1], self.encoder.project(features[-1])]
+        if not self.with_token_norm:
+            return features
+        return [F.instance_norm(feature.float(), eps=TOKEN_EPS) for feature in features]
+
+    def follow_weights(self) -> None:
+        """Normalise tokens if the weights that were loaded are of a network that does."""
+        self.with_token_norm = bool(self.token_norm)
 
     def aggregate(self, feature: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """EM aggregation round the classes' texts.
