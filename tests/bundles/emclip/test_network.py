@@ -369,3 +369,45 @@ def test_a_trace_gives_the_same(options, tmp_path):
     traced = torch.jit.load(tmp_path / "model.ts")
     with torch.no_grad(), torch.jit.optimized_execution(False):
         same(traced(pictures(1, seed=1)), masks_of(network, pictures(1, seed=1)), 1e-5)
+
+
+# Tokens without a camera's style
+
+
+class Styled(torch.nn.Module):
+    """An image tower whose channels all have another gain and offset, in the space of the text another offset."""
+
+    def __init__(self, tower):
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, image):
+        return [2.5 * feature + 1 for feature in self.tower(image)]
+
+    def project(self, feature):
+        return self.tower.project((feature - 1) / 2.5) - 2
+
+
+def test_style_of_tokens_does_not_matter(monkeypatch):
+    """It changes nothing; without the norm it does."""
+    image = pictures()
+    for option in (True, False):
+        network = build(stir=True, token_norm=option)
+        before = network.encode(image)
+        monkeypatch.setitem(network._modules, "encoder", Styled(network.encoder))
+        after = network.encode(image)
+        assert [torch.allclose(a, b, atol=0.05) for a, b in zip(before, after)] == [option] * 4
+        if option:
+            for feature in before:
+                same(feature.mean((2, 3)), torch.zeros(feature.shape[:2]), 1e-4)
+
+
+def test_weights_say_whether_tokens_are_normalised(network):
+    """So a run's weights are used as they were trained, whatever the option says."""
+    image = pictures()
+    for source in (network, build(stir=True, token_norm=False)):
+        for option in (True, False):
+            copy = build(token_norm=option)
+            copy.load_state_dict(source.state_dict())
+            assert copy.with_token_norm == source.with_token_norm
+            same(masks_of(copy, image), masks_of(source, image))
