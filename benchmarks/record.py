@@ -32,12 +32,11 @@ def save_run(folder: Path, name: str, result: dict[str, Any]) -> None:
 
     What a run that is measured once more says of the machine that trained it stays.
     """
-    from shared.precision import describe
+    from shared.precision import precision
 
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}.json"
-    precision = describe("cpu", amp=True).split(", ")[1]
-    machine = {"torch": torch.__version__, "cpu": cpu_name(), "precision": precision}
+    machine = {"torch": torch.__version__, "cpu": cpu_name(), "precision": precision("cpu", amp=True)}
     target.write_text(json.dumps(machine | result, indent=1) + "\n")
     print(f"-> {target}")
 

@@ -27,10 +27,15 @@ def fast_dtype(device: Device) -> torch.dtype | None:
     return None
 
 
+def precision(device: Device, amp: bool) -> str:
+    """The name of the type in which a network computes, such as ``bfloat16``."""
+    dtype = (fast_dtype(device) if amp else None) or torch.float32
+    return str(dtype).removeprefix("torch.")
+
+
 def describe(device: Device, amp: bool) -> str:
     """The words for a run's heading, such as ``cpu, float32``."""
-    dtype = (fast_dtype(device) if amp else None) or torch.float32
-    return f"{torch.device(device)}, {str(dtype).removeprefix('torch.')}"
+    return f"{torch.device(device)}, {precision(device, amp)}"
 
 
 class PrecisionInferer(Inferer):
