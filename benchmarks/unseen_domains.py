@@ -57,6 +57,7 @@ LABELS = {
     "unet": "MONAI UNet",
     "flexibleunet": "MONAI FlexibleUNet (EfficientNet-B0, from scratch)",
 }
+KEPT = ", the tokens' style kept"  # an override of some runs
 
 
 class Peer(torch.nn.Module):
@@ -187,7 +188,7 @@ def markdown(runs: list[dict[str, Any]]) -> str:
     rows = pd.DataFrame(
         [
             {
-                "model": LABELS[run["model"]],
+                "model": LABELS[run["model"]] + (KEPT if run["overrides"].get("token_norm") is False else ""),
                 "M": f"{run['parameters'] / 1e6:.2f}",
                 "px": run["image_size"][0],
                 "precision": run["precision"],
