@@ -15,8 +15,9 @@ LEAST = {  # inclusive
     **dict.fromkeys(("patch_size", "image_size", "encoder_size", "feature_stride", "max_length", "channels"), 1),
     **dict.fromkeys(("num_workers", "overlays", "seed", "deep_supervision", "guidance_layers", "em_iterations"), 0),
     **dict.fromkeys(("num_context", "num_free", "cluster_pictures", "attention_pictures", "learning_rate"), 0),
+    "colour_range": 0,
 }
-SHARES = ("cache_rate", "modality_drop", "text_drop", "flip_prob", "rephrase_prob", "balance")  # from 0 to 1
+SHARES = ("cache_rate", "modality_drop", "text_drop", "flip_prob", "rephrase_prob", "colour_prob", "balance")  # 0 to 1
 PARTS = ("overlap", "dropout")  # from 0, below 1
 ABOVE_ZERO = ("temperature", "target_temperature")
 LENGTHS = {"patch_size": 2, "image_size": 2, "pixdim": 3}  # of those that are lists

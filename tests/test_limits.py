@@ -24,6 +24,8 @@ WRONG = [
     ({"image_size": [64, 0]}, "override 'image_size' is [64, 0]: it must be at least 1"),
     ({"num_workers": -1}, "'num_workers' is -1: it must be at least 0"),
     ({"cache_rate": 1.1}, "'cache_rate' is 1.1: it must lie between 0 and 1"),
+    ({"colour_prob": 2}, "'colour_prob' is 2: it must lie between 0 and 1"),
+    ({"colour_range": -0.5}, "'colour_range' is -0.5: it must be at least 0"),
     ({"overlap": 1}, "'overlap' is 1: it must be at least 0 and below 1"),
     ({"temperature": 0}, "'temperature' is 0: it must be above 0"),
     ({"pixdim": [1.0, 1.0]}, "'pixdim' is [1.0, 1.0]: it takes 3 numbers"),
