@@ -57,7 +57,6 @@ LABELS = {
     "unet": "MONAI UNet",
     "flexibleunet": "MONAI FlexibleUNet (EfficientNet-B0, from scratch)",
 }
-KEPT = ", the tokens' style kept"  # an override of some runs
 
 
 class Peer(torch.nn.Module):
@@ -182,13 +181,18 @@ def table() -> None:
     print(text)
 
 
+def named(overrides: dict[str, Any]) -> list[str]:
+    """A run's own options in words, without those that have a column."""
+    return [f"{name} {value}" for name, value in overrides.items() if name != "image_size"]
+
+
 def markdown(runs: list[dict[str, Any]]) -> str:
     """A row a model and way to train, Dice a domain and structure: mean over seeds, with the spread where several."""
     ways, order = ["model", "M", "px", "precision", "min"], {model: place for place, model in enumerate(LABELS)}
     rows = pd.DataFrame(
         [
             {
-                "model": LABELS[run["model"]] + (KEPT if run["overrides"].get("token_norm") is False else ""),
+                "model": ", ".join([LABELS[run["model"]], *named(run["overrides"])]),
                 "M": f"{run['parameters'] / 1e6:.2f}",
                 "px": run["image_size"][0],
                 "precision": run["precision"],
