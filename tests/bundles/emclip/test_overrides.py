@@ -6,6 +6,7 @@ import open_clip
 import pytest
 import torch
 
+from shared.data.convex import ConvexHulld
 from tests.bundles.emclip.helpers import workflow
 from tests.bundles.running import input_error
 
@@ -80,3 +81,29 @@ def test_a_structure_is_one_piece_unless_told_otherwise(workflow_type, where, ke
         if type(step).__name__ in ("Activationsd", "AsDiscreted", "KeepCommonPieced", "KeepLargestConnectedComponentd"):
             data = step(data)
     assert data["pred"].sum((1, 2)).tolist() == [16 if kept else 17, 1 if kept else 5]
+
+
+@pytest.mark.parametrize(
+    ("workflow_type", "where"), [("train", "validate#postprocessing"), ("infer", "postprocessing")]
+)
+@pytest.mark.parametrize(
+    ("overrides", "hulls"),
+    [
+        ({}, [0]),
+        ({"convex": ["optic disc", "optic cup"]}, [0, 1]),
+        ({"convex": None}, None),
+        ({"largest_component": False}, None),
+        ({"structures": {"polyp": [100]}, "structure_values": [1]}, None),
+    ],
+)
+def test_the_disc_is_convex_unless_told_otherwise(workflow_type, where, overrides, hulls):
+    parser = workflow(workflow_type, "train" if workflow_type == "train" else "inference", **overrides).parser
+    found = [step.channels for step in parser.get_parsed_content(where).transforms if isinstance(step, ConvexHulld)]
+    assert found == ([] if hulls is None else [hulls])
+
+
+@pytest.mark.parametrize("config", ["train", "inference"])
+def test_hearts_keep_their_dents(config):
+    kind, where = ("train", "validate#postprocessing") if config == "train" else ("infer", "postprocessing")
+    steps = workflow(kind, [config, "cardiac"]).parser.get_parsed_content(where).transforms
+    assert not any(isinstance(step, ConvexHulld) for step in steps)
