@@ -138,7 +138,7 @@ def run(
     set_determinism(seed)
     with tempfile.TemporaryDirectory() as folder:
         parser = config(task, folder, learning_rate=learning_rate, **SWITCHES.get(model, {}), **overrides)
-        network = build(parser, model)
+        network = build(parser, model).to(memory_format=torch.channels_last)
         iterations = train_for(parser, network, f"{task} {model}", learning_rate, minutes)
         if weights:
             torch.save(network.state_dict(), weights)
