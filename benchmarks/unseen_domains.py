@@ -7,6 +7,7 @@ the end of the time are measured: none profits from choosing a checkpoint.
 
     python benchmarks/unseen_domains.py run fundus ours --minutes 20   # one model, writes a file in results
     python benchmarks/unseen_domains.py again cardiac_ours_seed0_14min FILE  # the weights that --weights kept
+    python benchmarks/unseen_domains.py again fundus_unet_seed0_6min FILE --convex None  # in a row of its own
     python benchmarks/unseen_domains.py table                          # all results, as Markdown and JSON
 
 The images are found through BUNDLES_REAL_DATA (folder with ``fundus``, ``cardiac_acdc``, ``cardiac_mnms``); they are
@@ -159,14 +160,16 @@ def run(
     save_run(FOLDER, f"{task}_{model}_seed{seed}_{minutes:g}min", result)
 
 
-def again(name: str, weights: str) -> None:
-    """Measure a run's weights once more, after a change of what follows the network: `name` of its file in results."""
+def again(name: str, weights: str, **overrides: Any) -> None:
+    """Measure a run's weights once more, in a row of its own if with further overrides: `name` of its file in results."""
     result = json.loads((FOLDER / f"{name}.json").read_text())
+    overrides = result["overrides"] | overrides
     with tempfile.TemporaryDirectory() as folder:
-        parser = config(result["task"], folder, **SWITCHES.get(result["model"], {}), **result["overrides"])
+        parser = config(result["task"], folder, **SWITCHES.get(result["model"], {}), **overrides)
         parser["network"] = build(parser, result["model"])
         load_weights(parser["network"], weights)
-        save_run(FOLDER, name, result | {"domains": measure(parser, folder)})
+        changed = "_".join(["", *(key for key in overrides if overrides[key] != result["overrides"].get(key, ""))])
+        save_run(FOLDER, f"{name}{changed}", result | {"overrides": overrides, "domains": measure(parser, folder)})
 
 
 def table() -> None:

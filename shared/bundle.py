@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 import shared
 from shared.check import require
 from shared.errors import InputError, install_one_line_errors
-from shared.overrides import read_booleans, wrong_overrides
+from shared.overrides import read_words, wrong_overrides
 
 
 def start(root: Path, home: Path) -> None:
@@ -35,7 +35,7 @@ def start(root: Path, home: Path) -> None:
     parser = running_parser()
     if parser is not None:
         configs = root / "configs"
-        read_booleans(parser, configs)
+        read_words(parser, configs)
         require(wrong_overrides(parser.get(), configs))
 
 

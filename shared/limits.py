@@ -17,10 +17,13 @@ LEAST = {  # inclusive
     **dict.fromkeys(("num_context", "num_free", "cluster_pictures", "attention_pictures", "learning_rate"), 0),
     "colour_range": 0,
 }
-SHARES = ("cache_rate", "modality_drop", "text_drop", "flip_prob", "rephrase_prob", "colour_prob", "balance")  # 0 to 1
+SHARES = (  # 0 to 1
+    *("cache_rate", "modality_drop", "null_share", "balance"),
+    *("flip_prob", "rephrase_prob", "colour_prob", "nested_prob"),
+)
 PARTS = ("overlap", "dropout")  # from 0, below 1
-ABOVE_ZERO = ("temperature", "target_temperature")
-LENGTHS = {"patch_size": 2, "image_size": 2, "pixdim": 3}  # of those that are lists
+ABOVE_ZERO = ("temperature", "target_temperature", "nested_gamma")
+LENGTHS = {"patch_size": 2, "image_size": 2, "pixdim": 3, "nested_gamma": 2}  # of those that are lists
 CLASSES = (("regions", "region_values"), ("structures", "structure_values"))
 
 

@@ -20,6 +20,7 @@ from shared.limits import impossible_overrides
 MONAI_KEYS = ("_meta_", "network_def", "bundle_root", "workflow_type", "meta_file", "logging_file", "run_name")
 # JSON's words, which a command line delivers as text: "false" would count as true.
 BOOLEANS = {"true": True, "false": False}
+NULL = "null"  # no option has this text as its value; MONAI passes over Python's None
 
 
 def _is_number(value: Any) -> bool:
@@ -91,8 +92,8 @@ def mistyped_overrides(config: Mapping[str, Any], configs_dir: Path) -> list[str
     return problems
 
 
-def read_booleans(parser: ConfigParser, configs_dir: Path) -> None:
-    """Turn the texts "true" and "false" into booleans, in place, where a file of the bundle has a boolean.
+def read_words(parser: ConfigParser, configs_dir: Path) -> None:
+    """Turn the texts "true" and "false" into booleans where a file of the bundle has one, and "null" into None, in place.
 
     Args:
         parser: of a workflow that is being evaluated; what it has resolved already stays.
@@ -101,9 +102,10 @@ def read_booleans(parser: ConfigParser, configs_dir: Path) -> None:
     config = parser.get()
     for key, defaults in _defaults(configs_dir).items():
         word = config.get(key)
-        if isinstance(word, str) and word in BOOLEANS and any(isinstance(default, bool) for default in defaults):
-            config[key] = BOOLEANS[word]
-            parser.ref_resolver.items[key].update_config(BOOLEANS[word])
+        logical = any(isinstance(default, bool) for default in defaults)
+        if isinstance(word, str) and (word == NULL or (word in BOOLEANS and logical)):
+            config[key] = BOOLEANS.get(word)
+            parser.ref_resolver.items[key].update_config(config[key])
 
 
 def _defaults(configs_dir: Path) -> dict[str, list[Any]]:

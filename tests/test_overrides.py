@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
-from shared.overrides import mistyped_overrides, read_booleans, unknown_overrides
+from shared.overrides import mistyped_overrides, read_words, unknown_overrides
 
 CONFIGS = Path(__file__).resolve().parents[1] / "bundles" / "brainsegdmlf" / "configs"
 FILES = [f.name for f in CONFIGS.glob("*.json") if f.name != "metadata.json"]
@@ -181,10 +181,21 @@ def test_a_default_fits_itself_and_types_part_as_python_does(tmp_path_factory, d
     assert (mistyped_overrides({"key": value}, folder) == []) == (same or default == [])
 
 
-def test_jsons_words_become_booleans_where_a_default_is_one(typed):
+def test_jsons_words_mean_what_they_mean_in_json(typed):
     given_ = {"amp": "false", "overlays": "true", "encoder": "true", "checkpoint": "false", "epochs": 1}
-    parser = ConfigParser({**given_, "used": "$not @amp"})
+    nothing = {"regions": "null", "mode": "null"}
+    parser = ConfigParser({**given_, **nothing, "used": "$not @amp and @regions is None"})
     parser.parse()
-    read_booleans(parser, typed)
-    assert parser.get() == {**given_, "amp": False, "overlays": True, "used": "$not @amp"}
+    read_words(parser, typed)
+    used = "$not @amp and @regions is None"
+    assert parser.get() == {**given_, "amp": False, "overlays": True, "regions": None, "mode": None, "used": used}
     assert parser.get_parsed_content("used") is True
+
+
+def test_null_where_a_number_is_expected_gets_a_line(typed):
+    parser = ConfigParser({"epochs": "null"})
+    parser.parse()
+    read_words(parser, typed)
+    assert mistyped_overrides(parser.get(), typed) == [
+        "override 'epochs' is None where a whole number is expected: e.g. --epochs 22"
+    ]

@@ -66,8 +66,10 @@ def test_the_shipped_weights_are_those_of_the_heart(order):
     """In whatever order the files are named; weights of one's own are always model.pt."""
     parser = workflow("train", order).parser
     assert parser.get_parsed_content("load_weights#path").endswith("/models/model_cardiac.pt")
+    assert parser.get_parsed_content("report#weights").endswith("/models/model_cardiac.pt"), "what it says it measured"
     parser = workflow("train", order, ckpt_dir="/mine").parser
     assert parser.get_parsed_content("load_weights#path") == "/mine/model.pt"
+    assert parser.get_parsed_content("report#weights") == "/mine/model.pt"
 
 
 def test_weights_of_the_fundus_are_refused(weights_dir, hearts, tmp_path):

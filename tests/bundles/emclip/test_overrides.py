@@ -92,12 +92,15 @@ def test_a_structure_is_one_piece_unless_told_otherwise(workflow_type, where, ke
         ({}, [0]),
         ({"convex": ["optic disc", "optic cup"]}, [0, 1]),
         ({"convex": None}, None),
+        ({"convex": "null"}, None),  # as a command line delivers it
         ({"largest_component": False}, None),
         ({"structures": {"polyp": [100]}, "structure_values": [1]}, None),
     ],
 )
 def test_the_disc_is_convex_unless_told_otherwise(workflow_type, where, overrides, hulls):
-    parser = workflow(workflow_type, "train" if workflow_type == "train" else "inference", **overrides).parser
+    flow = workflow(workflow_type, "train" if workflow_type == "train" else "inference", **overrides)
+    flow.initialize()
+    parser = flow.parser
     found = [step.channels for step in parser.get_parsed_content(where).transforms if isinstance(step, ConvexHulld)]
     assert found == ([] if hulls is None else [hulls])
 
@@ -107,3 +110,10 @@ def test_hearts_keep_their_dents(config):
     kind, where = ("train", "validate#postprocessing") if config == "train" else ("infer", "postprocessing")
     steps = workflow(kind, [config, "cardiac"]).parser.get_parsed_content(where).transforms
     assert not any(isinstance(step, ConvexHulld) for step in steps)
+
+
+def test_null_leaves_out_what_varies_the_sizes_inside():
+    flow = workflow("train", "train", nested_labels="null")
+    flow.initialize()
+    names = [type(step).__name__ for step in flow.parser.get_parsed_content("train#preprocessing").transforms]
+    assert "RandNestedd" not in names and "RandZoomd" in names
