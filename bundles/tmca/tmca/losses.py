@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import Tensor, nn
 
@@ -48,7 +49,8 @@ class TMCALoss(nn.Module):
             output: of the network in training.
             label: (B, 1, H, W), 1 in the target, 0 outside.
         """
-        loss = self.mask_loss([mask.float() for mask in output.masks], label)
+        labels = torch.cat([label, label[output.again]])
+        loss = self.mask_loss([mask.float() for mask in output.masks], labels)
         given = output.alignment
         if given is None or self.alignment is None:
             return loss

@@ -42,12 +42,14 @@ class AlignmentInput(NamedTuple):
 class TrainingOutput(NamedTuple):
     """What the network returns in training.
 
-    masks: logits (B, 1, H / 2^i, W / 2^i), full resolution first.
-    alignment: None without a text encoder or with `align` off.
+    masks: logits (B + R, 1, H / 2^i, W / 2^i), full resolution first; R of the images a second time without sentence.
+    alignment: of the B images; None without a text encoder or with `align` off.
+    again: (R,), int64, which images these are.
     """
 
     masks: list[Tensor]
     alignment: AlignmentInput | None
+    again: Tensor = torch.zeros(0, dtype=torch.int64)
 
 
 class TMCA(nn.Module):
@@ -61,7 +63,8 @@ class TMCA(nn.Module):
         enhancement: False leaves out the language-guided target enhancement (ablation): the sentence is then read at
             the deepest level alone.
         align: return what the alignment needs in training; False if no loss asks for it.
-        text_drop: chance that a training image loses its sentence.
+        null_share: share of the training images that are segmented a second time, without their sentence. Features of
+            the image are the same, so the two cost much less than two images (our choice).
         channels: C of the levels, a multiple of 4.
         detail_channels: width of the detail stem at strides 1, 2, 4, ...
         deep_supervision: number of mask heads besides the full-resolution one in training.
@@ -85,14 +88,14 @@ class TMCA(nn.Module):
         max_length: int | None = None,
         enhancement: bool = True,
         align: bool = True,
-        text_drop: float = 0.15,
+        null_share: float = 0.5,
         channels: int = 64,
         detail_channels: Sequence[int] = (8, 16, 32, 64),
         deep_supervision: int = 2,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.text_drop = text_drop
+        self.null_share = null_share
         self.align = align
         self.backbone, widths = build_backbone(backbone, pretrained, checkpoint)
         self.levels = LevelFeatures(widths, channels)
@@ -139,25 +142,36 @@ class TMCA(nn.Module):
         levels = self.levels(self.backbone(image))
         embedding, maps = self.compare(levels, sentences)
         deepest, enhanced = self.guide(levels, sentences, maps)
-        logits = self.decoder([*enhanced, deepest], self.detail_stem(image))
+        details = self.detail_stem(image)
+        again = self.draw_again(sentences, len(image))
+        if len(again):
+            alone, unread = self.guide([level[again] for level in levels], None, [])
+            deepest = torch.cat([deepest, alone])
+            enhanced = [torch.cat(pair) for pair in zip(enhanced, unread)]
+            details = [torch.cat([detail, detail[again]]) for detail in details]
+        logits = self.decoder([*enhanced, deepest], details)
         masks = [_crop(x, height, width, 1 << i) for i, x in enumerate(logits)]
         if not self.training:
             return masks[0]
         if sentences is None or embedding is None or not self.align:
-            return TrainingOutput(masks, None)
+            return TrainingOutput(masks, None, again)
         levels, maps = ([_crop(x, height, width, s) for x, s in zip(xs, STRIDES)] for xs in (levels, maps))
         each = (x.expand(len(image), *x.shape[1:]) for x in (embedding, sentences.semantics, sentences.present))
-        return TrainingOutput(masks, AlignmentInput(levels, maps, *each))
+        return TrainingOutput(masks, AlignmentInput(levels, maps, *each), again)
 
     def read(self, text: str | Sequence[str | None] | None, image: Tensor) -> Sentences | None:
-        """Features of the sentences for images (B, ...), some of them dropped in training; None if nothing is said."""
+        """Features of the sentences for images (B, ...); None if nothing is said."""
         texts = as_sentences(text, len(image))
         if self.texts is None or not (self.training or any(texts)):
             return None
-        sentences = self.texts(texts)
-        if self.training and self.text_drop > 0:
-            sentences = sentences.keep(torch.rand(len(image), device=sentences.present.device) >= self.text_drop)
-        return sentences
+        return self.texts(texts)
+
+    def draw_again(self, sentences: Sentences | None, batch: int) -> Tensor:
+        """Which of B images that have a sentence are segmented without it too, in training: indices (R,)."""
+        if sentences is None or not self.training:
+            return torch.zeros(0, dtype=torch.int64)
+        drawn = torch.rand(batch, device=sentences.present.device) < self.null_share
+        return (sentences.present & drawn).nonzero()[:, 0]
 
     def prepare(self, image: Tensor) -> Tensor:
         """Mean 0 and deviation 1 an image; padded to what can be halved, two positions at least: (B, 1, H', W')."""

@@ -33,10 +33,6 @@ class Sentences(NamedTuple):
     semantics: Tensor
     present: Tensor
 
-    def keep(self, kept: Tensor) -> Sentences:
-        """Without the sentences of images where `kept` (B,) is false; what is shared stays (1, ...)."""
-        return self._replace(mask=self.mask & kept[:, None], present=self.present & kept)
-
 
 class SentenceReader(nn.Module):
     """Sentences -> features; each distinct sentence is encoded once, and once for all by a frozen encoder.

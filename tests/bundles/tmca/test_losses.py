@@ -87,6 +87,16 @@ def test_without_sentences_the_masks_remain():
     torch.testing.assert_close(value(output, label, alignment="off"), value(output, label, **PLAIN))
 
 
+def test_an_image_that_was_segmented_twice_has_its_label_twice():
+    label = discs()
+    output = output_of(label)
+    again = torch.tensor([1])
+    twice = output._replace(masks=[torch.cat([mask, mask[again]]) for mask in output.masks], again=again)
+    by_hand = TrainingOutput(twice.masks, None), torch.cat([label, label[again]])
+    torch.testing.assert_close(value(twice, label, **PLAIN), value(*by_hand))
+    assert value(twice, label, **PLAIN) != value(twice._replace(again=torch.tensor([0])), label, **PLAIN)
+
+
 def test_soft_and_hard_targets_differ():
     label = discs()
     output = output_of(label)
@@ -111,7 +121,7 @@ def test_better_masks_cost_less():
 def test_another_order_of_the_batch_costs_the_same(options):
     label, order = discs(), [2, 0, 1]
     output = output_of(label)
-    masks, given = output
+    masks, given, _ = output
     moved = AlignmentInput([x[order] for x in given[0]], [x[order] for x in given[1]], *(x[order] for x in given[2:]))
     there = value(TrainingOutput([x[order] for x in masks], moved), label[order], **options)
     torch.testing.assert_close(there, value(output, label, **options))

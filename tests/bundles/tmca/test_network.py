@@ -24,7 +24,7 @@ LEFT = "bilateral pulmonary infection, two infected areas, upper left lung and l
 RIGHT = "bilateral pulmonary infection, two infected areas, lower left lung and upper right lung."
 ONE = "unilateral pulmonary infection, one infected area, middle left lung."
 GATES = ("fusion.gate", *(f"enhancements.{i}.gate" for i in range(4)))
-SMALL = {"backbone": "test_resnet", "channels": 16, "detail_channels": (4, 8, 16), "dropout": 0.0, "text_drop": 0.0}
+SMALL = {"backbone": "test_resnet", "channels": 16, "detail_channels": (4, 8, 16), "dropout": 0.0, "null_share": 0.0}
 
 
 def build(seed=0, stir=False, **options):
@@ -82,7 +82,7 @@ def test_any_size_gives_masks_of_that_size(height, width, training, text):
     with torch.no_grad():
         masks = network(pictures(2, height, width), text)
     if training:
-        masks, alignment = masks
+        masks, alignment, _ = masks
         assert [tuple(m.shape[2:]) for m in masks] == [(-(-height // s), -(-width // s)) for s in (1, 2, 4)]
         sizes = [(-(-height // s), -(-width // s)) for s in STRIDES]
         assert [tuple(x.shape) for x in alignment.levels] == [(2, 16, *size) for size in sizes]
@@ -255,24 +255,31 @@ def test_levels_that_are_aligned_know_nothing_of_the_text():
         assert torch.equal(a, b)
 
 
-def test_text_drop():
-    text = [LEFT] * 64
-    for chance, low, high in ((0.0, 64, 64), (0.5, 16, 48), (1.0, 0, 0)):
-        network = build(text_drop=chance).train()
-        with torch.no_grad():
-            present = network.read(text, pictures(64, 1, 1)).present
-            shared = network.read(LEFT, pictures(64, 1, 1)).present
-            assert network.eval().read(text, pictures(64, 1, 1)).present.all()
-        assert low <= present.sum() <= high and low <= shared.expand(64).sum() <= high
+def test_a_share_of_the_images_is_segmented_without_its_sentence_too():
+    image = pictures(64, 1, 1)
+    for share, low, high in ((0.0, 0, 0), (0.5, 16, 48), (1.0, 64, 64)):
+        network = build(null_share=share).train()
+        for text in ([LEFT] * 64, LEFT):
+            again = network.draw_again(network.read(text, image), 64)
+            assert low <= len(again) <= high and again.unique().equal(again)
+        assert len(network.draw_again(network.read([""] * 64, image), 64)) == 0
+        assert len(network.draw_again(None, 64)) == len(network.eval().draw_again(network.read(LEFT, image), 64)) == 0
 
 
-def test_a_dropped_sentence_is_no_sentence():
-    network = build(stir=True, text_drop=1.0).train()
+@pytest.mark.parametrize("text", [[LEFT, "", ONE], LEFT])
+def test_the_second_mask_of_an_image_is_that_without_a_sentence(text):
+    network = build(stir=True, null_share=1.0).train()
+    image = pictures(3)
     with torch.no_grad():
-        dropped, none = network(pictures(), [LEFT, ONE]), network(pictures())
-    for a, b in zip(dropped.masks, none.masks):
+        both, none = network(image, text), network(image)
+        network.null_share = 0.0
+        first = network(image, text)
+    assert both.again.tolist() == ([0, 2] if isinstance(text, list) else [0, 1, 2])
+    for a, b, c in zip(both.masks, none.masks, first.masks):
+        same(a[:3], c)
+        same(a[3:], b[both.again])
+    for a, b in zip(both.alignment.levels, first.alignment.levels):
         same(a, b)
-    assert not dropped.alignment.present.any()
 
 
 def test_a_batch_without_any_sentence_trains_every_parameter_all_the_same():

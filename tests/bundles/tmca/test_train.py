@@ -62,7 +62,7 @@ def test_weights_are_a_plain_state_dict_of_the_network(trained):
 
 def test_loss_falls(data_dir, tmp_path):
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
-    flow = workflow("train", "train", **places, **{**TRAIN, "augmentation": 0, "text_drop": 0.0, "dropout": 0.0})
+    flow = workflow("train", "train", **places, **{**TRAIN, "augmentation": 0, "null_share": 0.0, "dropout": 0.0})
     flow.initialize()
     batch = next(iter(flow.parser.get_parsed_content("train#dataloader")))
     network, loss, optimizer = (flow.parser.get_parsed_content(key) for key in ("network", "loss", "optimizer"))
@@ -118,7 +118,7 @@ def test_the_cache_holds_small_numbers_and_nothing_random(data_dir, tmp_path):
         {"alignment": "off", "lambda_pixel": 0},
         {"alignment": "global", "targets": "hard"},
         {"enhancement": False},
-        {"text_drop": 1.0, "deep_supervision": 0},
+        {"null_share": 1.0, "deep_supervision": 0},
     ],
     ids=lambda switch: "_".join(switch),
 )

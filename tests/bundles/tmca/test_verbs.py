@@ -47,7 +47,7 @@ def test_inference_has_the_options_of_training():
     ours, theirs = config["network_def"], CONFIG["network_def"]
     assert [key for key in ours if ours[key] != theirs[key]] == []
     weights = {"pretrained", "checkpoint", "text_pretrained", "text_checkpoint"}
-    assert theirs.keys() - ours.keys() == weights | {"text_drop", "deep_supervision", "dropout"}
+    assert theirs.keys() - ours.keys() == weights | {"null_share", "deep_supervision", "dropout"}
 
 
 def test_what_uses_the_shipped_weights_sees_images_of_their_size():
