@@ -200,8 +200,12 @@ def table() -> None:
         micro = next(iter(whole.values()))["micro_dice"]
         facts = [f"{run['parameters'] / 1e6:.2f}", f"{run['minutes']:g}", run["precision"]]
         facts += [str(run["image_size"]), str(run["seed"])]
-        named = ", ".join([LABELS[run["model"]], *(f"{key} {value}" for key, value in run.get("overrides", {}).items())])
-        rows.append([named + OFFSET * run.get("labels_offset", False), *facts, str(run["iterations"]), *dice, f"{micro:.3f}"])
+        named = ", ".join(
+            [LABELS[run["model"]], *(f"{key} {value}" for key, value in run.get("overrides", {}).items())]
+        )
+        rows.append(
+            [named + OFFSET * run.get("labels_offset", False), *facts, str(run["iterations"]), *dice, f"{micro:.3f}"]
+        )
     lines = ["# TMCA beside its image-only twin, its ablations and UNets of MONAI's on QaTa-COV19", "", *markdown(rows)]
     note = "Macro Dice over the 1,429 validation images; micro Dice of the first column that has a figure."
     if any(run.get("labels_offset") for run in found):

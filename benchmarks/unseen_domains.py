@@ -161,7 +161,7 @@ def run(
 
 
 def again(name: str, weights: str, **overrides: Any) -> None:
-    """Measure a run's weights once more, in a row of its own if with further overrides: `name` of its file in results."""
+    """Measure a run's weights again, with further overrides in a row of its own; `name`: of its file in results."""
     result = json.loads((FOLDER / f"{name}.json").read_text())
     overrides = result["overrides"] | overrides
     with tempfile.TemporaryDirectory() as folder:

@@ -93,7 +93,7 @@ def mistyped_overrides(config: Mapping[str, Any], configs_dir: Path) -> list[str
 
 
 def read_words(parser: ConfigParser, configs_dir: Path) -> None:
-    """Turn the texts "true" and "false" into booleans where a file of the bundle has one, and "null" into None, in place.
+    """Turn "true" and "false" into booleans where a file of the bundle has one, and "null" into None, in place.
 
     Args:
         parser: of a workflow that is being evaluated; what it has resolved already stays.

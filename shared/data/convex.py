@@ -45,10 +45,11 @@ def _envelope(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The largest convex function below `values` at `rows`, which rise, for each row from the first to the last."""
     corners: list[tuple[int, int]] = []
     for row, value in zip(rows.tolist(), values.tolist()):
-        while len(corners) > 1 and _bends_down(*corners[-2:], (row, value)):
+        while len(corners) > 1 and _bends_down(corners[-2], corners[-1], (row, value)):
             corners.pop()
         corners.append((row, value))
-    return np.interp(np.arange(rows[0], rows[-1] + 1), *zip(*corners))
+    at, values = np.array(corners).T
+    return np.interp(np.arange(rows[0], rows[-1] + 1), at, values)
 
 
 def _bends_down(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> bool:
