@@ -4,8 +4,7 @@
 
 The folder holds a ``dataset.json`` with lists ``training`` and ``validation``. No other real camera is seen. First real
 photographs alone, then beside phantoms, so that the weights know both. A stopped run goes on where it was.
-(``model_cardiac.pt`` comes from ``benchmarks/unseen_domains.py run cardiac ours --token_norm False --weights``, and
-`ship` halves it.)
+(``model_cardiac.pt`` comes from ``benchmarks/unseen_domains.py run cardiac ours --weights``, and `ship` halves it.)
 """
 
 from __future__ import annotations
