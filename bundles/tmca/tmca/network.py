@@ -88,7 +88,7 @@ class TMCA(nn.Module):
         max_length: int | None = None,
         enhancement: bool = True,
         align: bool = True,
-        null_share: float = 0.5,
+        null_share: float = 0.15,
         channels: int = 64,
         detail_channels: Sequence[int] = (8, 16, 32, 64),
         deep_supervision: int = 2,
