@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ def check(kind: str, name: str, known: Sequence[str]) -> None:
 
     if name not in known:
         raise SystemExit(f"unknown {kind} {name!r}: {nearest(name, known)}")
+
+
+def named(label: str, overrides: Mapping[str, Any]) -> str:
+    """A model's label with its run's own options, without the size of the image, which has a column."""
+    return ", ".join([label, *(f"{key} {value}" for key, value in overrides.items() if key != "image_size")])
 
 
 def save_run(folder: Path, name: str, result: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import BasicUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, check, save, save_run
+from record import RESULTS, check, named, save, save_run
 from timed import train_for
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -200,12 +200,8 @@ def table() -> None:
         micro = next(iter(whole.values()))["micro_dice"]
         facts = [f"{run['parameters'] / 1e6:.2f}", f"{run['minutes']:g}", run["precision"]]
         facts += [str(run["image_size"]), str(run["seed"])]
-        named = ", ".join(
-            [LABELS[run["model"]], *(f"{key} {value}" for key, value in run.get("overrides", {}).items())]
-        )
-        rows.append(
-            [named + OFFSET * run.get("labels_offset", False), *facts, str(run["iterations"]), *dice, f"{micro:.3f}"]
-        )
+        label = named(LABELS[run["model"]], run.get("overrides", {})) + OFFSET * run.get("labels_offset", False)
+        rows.append([label, *facts, str(run["iterations"]), *dice, f"{micro:.3f}"])
     lines = ["# TMCA beside its image-only twin, its ablations and UNets of MONAI's on QaTa-COV19", "", *markdown(rows)]
     note = "Macro Dice over the 1,429 validation images; micro Dice of the first column that has a figure."
     if any(run.get("labels_offset") for run in found):

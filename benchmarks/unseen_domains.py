@@ -29,7 +29,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import FlexibleUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, check, save, save_run
+from record import RESULTS, check, named, save, save_run
 from timed import train_for
 from torch import Tensor
 
@@ -184,18 +184,13 @@ def table() -> None:
     print(text)
 
 
-def named(overrides: dict[str, Any]) -> list[str]:
-    """A run's own options in words, without those that have a column."""
-    return [f"{name} {value}" for name, value in overrides.items() if name != "image_size"]
-
-
 def markdown(runs: list[dict[str, Any]]) -> str:
     """A row a model and way to train, Dice a domain and structure: mean over seeds, with the spread where several."""
     ways, order = ["model", "M", "px", "precision", "min"], {model: place for place, model in enumerate(LABELS)}
     rows = pd.DataFrame(
         [
             {
-                "model": ", ".join([LABELS[run["model"]], *named(run["overrides"])]),
+                "model": named(LABELS[run["model"]], run["overrides"]),
                 "M": f"{run['parameters'] / 1e6:.2f}",
                 "px": run["image_size"][0],
                 "precision": run["precision"],
