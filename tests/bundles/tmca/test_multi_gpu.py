@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 import pytest
 
 from tests.bundles.running import train_in_two
 from tests.bundles.tmca.helpers import CONFIGS, TRAIN
-
-
-def test_the_network_has_the_layout_of_one_process():
-    one, several = (
-        json.loads((CONFIGS / f"{name}.json").read_text())["network"] for name in ("train", "multi_gpu_train")
-    )
-    assert several["network"] == one and "channels_last" in one
 
 
 @pytest.mark.slow
