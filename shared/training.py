@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, ProgressBar
+from monai.handlers import ValidationHandler
 
 from shared.errors import InputError
 from shared.files import whole
@@ -43,6 +44,19 @@ def prepare_run_dir(ckpt_dir: str | os.PathLike, resume: bool) -> Path:
             print(f"checkpoints of an earlier run moved to {aside} (to go on from them: --resume true)")
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+class Validation(ValidationHandler):
+    """MONAI's handler, every `interval` epochs, and after the last one too: else what it learnt is never kept."""
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the trainer."""
+        super().attach(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self.is_left_over), self)
+
+    def is_left_over(self, engine: Engine, epoch: int) -> bool:
+        """Whether `epoch` is the last and no multiple of the interval."""
+        return epoch == engine.state.max_epochs and epoch % self.interval != 0
 
 
 class RunCheckpoint:
@@ -144,7 +158,7 @@ class RunCheckpoint:
         save_whole({name: item.state_dict() for name, item in self.objects.items()}, self.ckpt_dir / LAST)
 
     def finish(self, trainer: Any) -> None:
-        """A run too short for any validation leaves its last weights as ``model.pt``."""
+        """A run without any validation, or none with a finite metric, leaves its last weights as ``model.pt``."""
         if idist.get_rank() == 0 and not (self.ckpt_dir / BEST).exists():
             save_weights(self.network, self.ckpt_dir / BEST)
 

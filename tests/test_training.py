@@ -6,7 +6,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.handlers import LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 from torch.utils.data import DataLoader
@@ -17,6 +17,7 @@ from shared.training import (
     LAST,
     RunCheckpoint,
     TrainingProgress,
+    Validation,
     ValidationLine,
     load_weights,
     machines_agree,
@@ -53,6 +54,7 @@ class Run:
         self.evaluator = SupervisedEvaluator(torch.device("cpu"), self.loader, self.network)
         self.evaluator.add_event_handler(Events.COMPLETED, self.score, scores)
         self.epochs: list[int] = []
+        self.validated: list[int] = []
         self.rates: list[float] = []
         checkpoint = RunCheckpoint(folder, self.network, self.optimizer, self.scheduler, self.evaluator, resume)
         self.trainer = SupervisedTrainer(
@@ -63,7 +65,7 @@ class Run:
             self.optimizer,
             nn.MSELoss(),
             train_handlers=[
-                ValidationHandler(interval, self.evaluator),
+                Validation(interval, self.evaluator),
                 LrScheduleHandler(self.scheduler, print_lr=False, epoch_level=False),
                 checkpoint,
             ],
@@ -76,6 +78,7 @@ class Run:
     def score(self, evaluator, scores):
         """What MONAI's metric handler does at the end of a validation."""
         value = scores[evaluator.state.epoch - 1]
+        self.validated.append(evaluator.state.epoch)
         if value > evaluator.state.best_metric:
             evaluator.state.best_metric, evaluator.state.best_metric_epoch = value, evaluator.state.epoch
 
@@ -143,13 +146,30 @@ def test_only_a_better_validation_replaces_the_best_also_after_resuming(tmp_path
     assert resumed.evaluator.state.best_metric == max(scores)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "interval", "validated"), [(5, 2, [2, 4, 5]), (4, 2, [2, 4]), (2, 9, [2]), (3, 1, [1, 2, 3])]
+)
+def test_the_last_epoch_is_validated_once_whatever_the_interval(tmp_path, epochs, interval, validated):
+    assert Run(tmp_path, epochs=epochs, interval=interval).go().validated == validated
+
+
+def test_weights_of_a_last_epoch_that_is_best_are_kept(tmp_path):
+    run = Run(tmp_path, epochs=5, interval=2).go()  # 0.3, 0.6, then 0.8 after the fifth
+    assert torch.equal(torch.load(tmp_path / BEST, weights_only=True)["weight"], run.network.weight)
+    longer = Run(tmp_path, resume=True, epochs=6, interval=4).go()
+    assert longer.validated == [6] and longer.evaluator.state.best_metric == 0.8
+
+
 def test_epochs_without_validation_write_no_best(tmp_path):
     Run(tmp_path, epochs=3, interval=2).go(die_after=1)
     assert (tmp_path / LAST).exists() and not (tmp_path / BEST).exists()
     Run(tmp_path, resume=True, epochs=3, interval=2).go(die_after=2)
-    best = (tmp_path / BEST).read_bytes()
-    Run(tmp_path, resume=True, epochs=3, interval=2).go()
-    assert (tmp_path / BEST).read_bytes() == best
+    assert (tmp_path / BEST).exists()
+
+
+def test_a_metric_that_is_no_number_leaves_the_last_weights(tmp_path):
+    run = Run(tmp_path, scores=[float("nan")] * 3).go()
+    assert torch.equal(torch.load(tmp_path / BEST, weights_only=True)["weight"], run.network.weight)
 
 
 def test_longer_training_after_the_last_epoch_follows_the_new_schedule(tmp_path):
