@@ -38,6 +38,8 @@ BUNDLE = ROOT / "bundles" / "emclip"
 FOLDER = RESULTS / "unseen_domains"
 sys.path[:0] = [str(ROOT), str(BUNDLE)]
 
+from one_size import Masks, best_factor  # noqa: E402
+
 from shared.training import load_weights  # noqa: E402
 
 TASKS = {
@@ -108,11 +110,17 @@ def config(task: str, output_dir: str, **overrides: Any) -> ConfigParser:
 
 
 def measure(parser: ConfigParser, folder: str) -> list[dict[str, Any]]:
-    """Dice and HD95 of the parser's network, a record a domain and structure."""
+    """Dice and HD95 of the parser's network, a record a domain and structure, with its Dice at one size."""
     evaluator, report = parser.get_parsed_content("test#evaluator"), parser.get_parsed_content("report")
+    masks = Masks(list(parser["structures"]))
     report.attach(evaluator)
+    masks.attach(evaluator)
     evaluator.run()
-    return json.loads(pd.read_csv(Path(folder) / "domains.csv").to_json(orient="records"))
+    records = json.loads(pd.read_csv(Path(folder) / "domains.csv").to_json(orient="records"))
+    for record in records:
+        pairs = masks.pairs.get((record["domain"], record["class"]))
+        record["factor"], record["dice_one_size"] = best_factor(pairs) if pairs else (None, None)
+    return records
 
 
 def build(parser: ConfigParser, model: str) -> torch.nn.Module:
@@ -196,16 +204,17 @@ def markdown(runs: list[dict[str, Any]]) -> str:
                 "precision": run["precision"],
                 "min": run["minutes"],
                 "seed": run["seed"],
-                "column": f"{line['domain']} {line['class']}",
-                "dice": line["dice_mean"],
+                "column": f"{line['domain']} {line['class']}{what}",
+                "dice": line[key],
             }
             for run in sorted(runs, key=lambda run: (run["precision"], run["minutes"], order[run["model"]]))
             for line in run["domains"]
-            if line["dice_mean"] is not None
+            for what, key in (("", "dice_mean"), (", one size", "dice_one_size"))
+            if line.get(key) is not None and (key == "dice_mean" or line["role"] == "unseen")
         ]
     )
     lines = []
-    columns = list(dict.fromkeys(rows["column"]))
+    columns = sorted(set(rows["column"]), key=lambda name: (", one size" in name, list(rows["column"]).index(name)))
     for way, part in rows.groupby(ways, sort=False):
         cells = [*(f"{x:g}" if isinstance(x, float) else str(x) for x in way), str(part["seed"].nunique())]
         for column in columns:

@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from shared.errors import InputError
 from shared.files import write_atomic
 from shared.report import WIDTH, CaseReport, ReportHandler, case_name
+from shared.sizes import size_notes
 from shared.tables import aligned, fitting, markdown
 
 Rows = Sequence[Mapping[str, Any]]
@@ -172,9 +173,10 @@ def write_domains(
 ) -> tuple[Path, Path, Path]:
     """Write ``domains.csv``, ``domains.md`` and ``domains.png`` (arguments: see `domain_table`); return their paths."""
     folder, table = Path(output_dir), domain_table(rows, class_names, source)
+    text = domain_markdown(table, unit) + "".join(f"\n- {note}\n" for note in size_notes(rows, class_names))
     return (
         write_atomic(folder / "domains.csv", table.to_csv(index=False)),
-        write_atomic(folder / "domains.md", domain_markdown(table, unit)),
+        write_atomic(folder / "domains.md", text),
         save_domain_figure(folder / "domains.png", rows, class_names, source, unit),
     )
 
@@ -203,10 +205,11 @@ class DomainReport(CaseReport):
         return (*tables, *super().write(output_dir, seed, seconds))
 
     def text(self, title: str = "domains") -> str:
-        """Return the table by domain for the terminal, see `domain_text`."""
-        table = domain_table(list(self.rows.values()), self.class_names, self.source)
-        absent = "" if "source" in set(table["role"]) else f"\n  no case of {self.source} (source)"
-        return domain_text(table, self.unit, title) + absent
+        """Return the table by domain for the terminal, see `domain_text`, and the lines of `size_notes`."""
+        rows = list(self.rows.values())
+        table = domain_table(rows, self.class_names, self.source)
+        absent = [] if "source" in set(table["role"]) else [f"no case of {self.source} (source)"]
+        return "\n  ".join([domain_text(table, self.unit, title), *absent, *size_notes(rows, self.class_names)])
 
 
 class DomainReportHandler(ReportHandler):
