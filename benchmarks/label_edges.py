@@ -100,7 +100,7 @@ def draw(measured: dict[str, np.ndarray]) -> None:
         at = RADII[np.nanargmax(mean[SEARCHED]) + SEARCHED.start]
         axis.annotate(name, (at, np.nanmax(mean[SEARCHED])), (12, -4), textcoords="offset points", color=colour)
     axis.axvline(1, color="#333333", lw=0.8, ls=(0, (3, 2)))
-    axis.annotate("label", (1, axis.get_ylim()[1]), (-4, -8), textcoords="offset points", ha="right", color="#333333")
+    axis.annotate("label", (1, axis.get_ylim()[0]), (-4, 6), textcoords="offset points", ha="right", color="#333333")
     axis.set(xlabel="distance from the disc's centre, in radii of its label", ylabel="fall of brightness")
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(RESULTS / "label_edges.png")

@@ -14,26 +14,17 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.utils import convert_to_numpy
-from scipy import ndimage
 
+from shared.data.drawn_size import scale_mask
 from shared.metrics import dice, not_annotated
 
 FACTORS = np.round(np.arange(0.7, 1.301, 0.025), 3)
 SIDE = 256  # masks are compared at no more pixels a side
 
 
-def scaled(mask: np.ndarray, factor: float) -> np.ndarray:
-    """A mask (X, Y[, Z]), bool, scaled in X and Y about its centroid; an empty one stays as it is."""
-    if factor == 1 or not mask.any():
-        return mask
-    scale = np.array([1 / factor, 1 / factor, 1][: mask.ndim])
-    centroid = np.array(ndimage.center_of_mass(mask))
-    return ndimage.affine_transform(mask.astype(np.float32), scale, centroid * (1 - scale), order=1) > 0.5
-
-
 def best_factor(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     """The factor of `FACTORS` with the highest mean Dice of (prediction, label), and that Dice."""
-    means = [np.mean([dice(scaled(pred, factor), label) for pred, label in pairs]) for factor in FACTORS]
+    means = [np.mean([dice(scale_mask(pred, float(factor)), label) for pred, label in pairs]) for factor in FACTORS]
     best = int(np.argmax(means))
     return float(FACTORS[best]), float(means[best])
 

@@ -51,6 +51,6 @@ def size_notes(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str]) ->
             than = "larger" if low > 1 else "smaller"
             notes.append(
                 f"{domain}, {name}: {abs(median - 1):.0%} {than} than labelled (quartiles {low:.2f}, {high:.2f} times)"
-                ": other rules of drawing?"
+                f"; as it is drawn there: --drawn_size \"{{'{name}': {median**-0.5:.2f}}}\""
             )
     return notes

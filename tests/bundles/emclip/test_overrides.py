@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shared.data.convex import ConvexHulld
+from shared.data.drawn_size import DrawnSized
 from tests.bundles.emclip.helpers import workflow
 from tests.bundles.running import input_error
 
@@ -103,6 +104,23 @@ def test_the_disc_is_convex_unless_told_otherwise(workflow_type, where, override
     parser = flow.parser
     found = [step.channels for step in parser.get_parsed_content(where).transforms if isinstance(step, ConvexHulld)]
     assert found == ([] if hulls is None else [hulls])
+
+
+@pytest.mark.parametrize(
+    ("workflow_type", "where"), [("train", "validate#postprocessing"), ("infer", "postprocessing")]
+)
+@pytest.mark.parametrize("size", [None, {"optic cup": 0.9}])
+def test_structures_keep_their_size_unless_told_otherwise(workflow_type, where, size):
+    flow = workflow(workflow_type, "train" if workflow_type == "train" else "inference", drawn_size=size)
+    flow.initialize()
+    steps = flow.parser.get_parsed_content(where).transforms
+    assert [step.factors for step in steps if isinstance(step, DrawnSized)] == ([{1: 0.9}] if size else [])
+
+
+def test_the_size_of_an_unknown_structure_is_one_line():
+    flow = workflow("train", "train", drawn_size={"macula": 0.9})
+    line = input_error(flow.parser.get_parsed_content, "validate#postprocessing")
+    assert line.startswith("drawn_size is {'macula': 0.9}: give structures (optic disc, optic cup) and factors")
 
 
 @pytest.mark.parametrize("config", ["train", "inference"])
