@@ -10,7 +10,7 @@ import pandas as pd
 from shared.report import CaseReport
 
 BIAS = 0.1  # three quarters of the cases at least so far from their labels, relative to these (our choice)
-FEWEST = 4  # cases of which that can be said
+FEWEST = 10  # cases of which that can be said (our choice)
 
 
 def size_ratios(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> pd.DataFrame:
@@ -51,6 +51,6 @@ def size_notes(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str]) ->
             than = "larger" if low > 1 else "smaller"
             notes.append(
                 f"{domain}, {name}: {abs(median - 1):.0%} {than} than labelled (quartiles {low:.2f}, {high:.2f} times)"
-                f"; as it is drawn there: --drawn_size \"{{'{name}': {median**-0.5:.2f}}}\""
+                f"; try --drawn_size \"{{'{name}': {median**-0.5:.2f}}}\""
             )
     return notes

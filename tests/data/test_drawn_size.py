@@ -15,7 +15,9 @@ from shared.errors import InputError
 from shared.metrics import dice
 
 
-def ellipse(size: int = 96, radii: tuple[float, float] = (20, 26), centre: tuple[float, float] = (45, 50)) -> np.ndarray:
+def ellipse(
+    size: int = 96, radii: tuple[float, float] = (20, 26), centre: tuple[float, float] = (45, 50)
+) -> np.ndarray:
     rows, columns = np.ogrid[:size, :size]
     return ((rows - centre[0]) / radii[0]) ** 2 + ((columns - centre[1]) / radii[1]) ** 2 <= 1
 
