@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from shared.data.drawn_size import LEAST, MOST
 from shared.report import CaseReport
 
 BIAS = 0.1  # three quarters of the cases at least so far from their labels, relative to these (our choice)
@@ -49,8 +50,10 @@ def size_notes(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str]) ->
         domain, name, n, low, median, high = line
         if n >= FEWEST and (low > 1 + BIAS or high < 1 - BIAS):
             than = "larger" if low > 1 else "smaller"
-            notes.append(
+            note = (
                 f"{domain}, {name}: {abs(median - 1):.0%} {than} than labelled (quartiles {low:.2f}, {high:.2f} times)"
-                f"; try --drawn_size \"{{'{name}': {median**-0.5:.2f}}}\""
             )
+            if MOST**-2 <= median <= LEAST**-2:  # beyond, the network is wrong
+                note += f"; try --drawn_size \"{{'{name}': {median**-0.5:.2f}}}\""
+            notes.append(note)
     return notes

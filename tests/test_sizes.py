@@ -56,6 +56,12 @@ def test_only_what_nearly_all_cases_share_is_said(ratios, said):
     assert not (said and said.startswith("44")) or notes[0].endswith("try --drawn_size \"{'disc': 0.83}\"")
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.2, 9.0])
+def test_what_is_no_matter_of_drawing_gets_no_factor(ratio):
+    (note,) = size_notes(rows("a", [ratio] * 12), CLASSES)
+    assert "than labelled" in note and "drawn_size" not in note
+
+
 def test_empty_and_unknown_labels_do_not_count():
     cases = rows("a", [1.4] * 12)
     for row in cases:
