@@ -14,7 +14,6 @@ The images are found through BUNDLES_REAL_DATA (folder with ``brain_lgg64``); th
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import SegResNet, UNet
 from monai.utils import set_determinism
-from record import check
+from record import check, real_images
 from timed import train_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,9 +60,7 @@ def peer(name: str) -> torch.nn.Module:
 
 def config(model: str, **overrides: Any) -> ConfigParser:
     """The bundle's training config for these images."""
-    data = Path(os.environ.get("BUNDLES_REAL_DATA", "")) / "brain_lgg64"
-    if not (data / "dataset.json").is_file():
-        raise SystemExit(f"no images in {data}: set BUNDLES_REAL_DATA to the folder that holds brain_lgg64")
+    data = real_images("brain_lgg64")
     parser = ConfigParser()
     parser.read_config(str(BUNDLE / "configs" / "train.json"))
     parser.update(

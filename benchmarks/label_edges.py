@@ -13,14 +13,13 @@ The images are found through BUNDLES_REAL_DATA (folder with ``fundus``); they ar
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from record import RESULTS, save
+from record import RESULTS, real_images, save
 from scipy import ndimage
 
 SIDE = 320  # pixels to which images are resized
@@ -58,9 +57,7 @@ def falls(folder: Path, entries: list[dict[str, Any]]) -> np.ndarray:
 
 def main() -> None:
     """Measure both cameras."""
-    folder = Path(os.environ.get("BUNDLES_REAL_DATA", "")) / "fundus"
-    if not (folder / "dataset.json").is_file():
-        raise SystemExit(f"no images in {folder}: set BUNDLES_REAL_DATA to the folder that holds fundus")
+    folder = real_images("fundus")
     entries = json.loads((folder / "dataset.json").read_text())
     domains: dict[str, list[dict[str, Any]]] = {}
     for entry in entries["training"] + entries["validation"] + entries["testing"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,14 @@ def cpu_name() -> str:
     """Return the processor's name as the system gives it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def real_images(name: str) -> Path:
+    """Return the folder of a data set below BUNDLES_REAL_DATA; end with one line if it is not there."""
+    folder = Path(os.environ.get("BUNDLES_REAL_DATA", "")) / name
+    if not (folder / "dataset.json").is_file():
+        raise SystemExit(f"no images in {folder}: set BUNDLES_REAL_DATA to the folder that holds {name}")
+    return folder
 
 
 def check(kind: str, name: str, known: Sequence[str]) -> None:

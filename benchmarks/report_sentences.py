@@ -14,7 +14,6 @@ The images are found through BUNDLES_REAL_DATA (folder with ``qata_cov19``); the
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +25,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import BasicUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, check, named, save, save_run
+from record import RESULTS, check, named, real_images, save, save_run
 from timed import train_for
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -125,9 +124,7 @@ def build(parser: ConfigParser, model: str) -> torch.nn.Module:
 
 def config(output_dir: str, **overrides: Any) -> ConfigParser:
     """The bundle's training config for QaTa-COV19."""
-    data = Path(os.environ.get("BUNDLES_REAL_DATA", "")) / "qata_cov19"
-    if not (data / "dataset.json").is_file():
-        raise SystemExit(f"no images in {data}: set BUNDLES_REAL_DATA to the folder that holds qata_cov19")
+    data = real_images("qata_cov19")
     parser = ConfigParser()
     parser.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", "qata.json")])
     parser.update(

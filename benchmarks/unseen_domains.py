@@ -17,7 +17,6 @@ not part of the project.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -29,7 +28,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import FlexibleUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, check, named, save, save_run
+from record import RESULTS, check, named, real_images, save, save_run
 from timed import train_for
 from torch import Tensor
 
@@ -85,18 +84,16 @@ class Peer(torch.nn.Module):
 
 def config(task: str, output_dir: str, **overrides: Any) -> ConfigParser:
     """The bundle's training config for a task's images."""
-    real = Path(os.environ.get("BUNDLES_REAL_DATA", ""))
     _, folder, others = TASKS[task]
-    if not (real / folder / "dataset.json").is_file():
-        raise SystemExit(f"no images in {real / folder}: set BUNDLES_REAL_DATA to the folder that holds {folder}")
+    data = real_images(folder)
     parser = ConfigParser()
     configs = [BUNDLE / "configs" / "train.json"] + ([BUNDLE / "configs" / "cardiac.json"] if task == "cardiac" else [])
     parser.read_config([str(file) for file in configs])
     parser.update(
         {
             "bundle_root": str(BUNDLE),
-            "dataset_dir": str(real / folder),
-            "test_dirs": [str(real / other) for other in others],
+            "dataset_dir": str(data),
+            "test_dirs": [str(data.parent / other) for other in others],
             "output_dir": output_dir,
             "device": torch.device("cpu"),
             "epochs": 100000,
