@@ -13,6 +13,7 @@ The images are found through BUNDLES_REAL_DATA (folder with ``fundus``); they ar
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from record import RESULTS, real_images, save
 from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from shared.tables import markdown  # noqa: E402
 
 SIDE = 320  # pixels to which images are resized
 BLUR = 2.0  # standard deviation in these pixels: less than a vessel
@@ -64,27 +69,18 @@ def main() -> None:
         domains.setdefault(entry["domain"], []).append(entry)
     measured = {name: falls(folder, found) for name, found in domains.items()}
 
-    lines, results = [], {}
+    results = {}
+    rows = [["camera", "eyes", "edge, in radii of the label", "quartiles", "Dice of a mask that ends at the edge"]]
     for name, fall in measured.items():
         edges = RADII[SEARCHED][np.nanargmax(fall[:, SEARCHED], axis=1)]
         low, median, high = np.quantile(edges, [0.25, 0.5, 0.75])
         ceiling = np.mean(2 * np.minimum(edges, 1) ** 2 / (1 + edges**2))  # of circles round one centre
         results[name] = {"eyes": len(edges), "low": low, "median": median, "high": high, "dice": ceiling}
-        lines.append(f"| {name} | {len(edges)} | {median:.2f} | {low:.2f} to {high:.2f} | {ceiling:.3f} |")
-    head = "| camera | eyes | edge, in radii of the label | quartiles | Dice of a mask that ends at the edge |"
-    text = [
-        "# Where experts draw the optic disc",
-        "",
-        head,
-        "|---|---:|---:|---:|---:|",
-        *lines,
-        "",
-        "![](label_edges.png)",
-        "",
-    ]
-    save("label_edges", results, "\n".join(text))
+        rows.append([name, str(len(edges)), f"{median:.2f}", f"{low:.2f} to {high:.2f}", f"{ceiling:.3f}"])
+    text = "\n".join(["# Where experts draw the optic disc", "", *markdown(rows), "", "![](label_edges.png)", ""])
+    save("label_edges", results, text)
     draw(measured)
-    print("\n".join(text))
+    print(text)
 
 
 def draw(measured: dict[str, np.ndarray]) -> None:

@@ -43,7 +43,8 @@ def size_notes(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str]) ->
 
     Arguments as `size_ratios`; rows without volumes give none.
     """
-    if not all("volume_ml" in " ".join(row) for row in rows):
+    report = CaseReport(class_names)
+    if not all(report.column("volume_ml", name) in row for row in rows for name in class_names):
         return []
     notes = []
     for line in size_ratios(rows, class_names).itertuples(index=False):
