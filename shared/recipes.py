@@ -33,6 +33,23 @@ def train_once(config_file: str | Sequence[str], output: Path, **options: Any) -
     return output / "models" / "model.pt"
 
 
+def between(before: Path, after: Path, share: float, path: Path) -> Path:
+    """Write weights on the line between a network's before and after a further training; return their path.
+
+    They often keep what the first knew and have nearly all that the second learnt (WiSE-FT, Wortsman 2022).
+
+    Args:
+        before, after: files of weights of one network.
+        share: 0 for `before`, 1 for `after`; masks and tokens are those of `after`.
+        path: to write; its folder is made.
+    """
+    old, new = (torch.load(file, map_location="cpu", weights_only=True) for file in (before, after))
+    mixed = {k: torch.lerp(old[k].float(), v.float(), share) if v.is_floating_point() else v for k, v in new.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_whole(mixed, path)
+    return path
+
+
 def ship(weights: Path, path: Path) -> None:
     """Write weights for the repository, as float16: half of the bytes, and networks load them as their own float32.
 

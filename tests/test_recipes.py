@@ -7,7 +7,7 @@ import torch
 
 from shared import recipes
 from shared.data.datalists import expand_datalist
-from shared.recipes import repeated, ship, train_once, write_datalist
+from shared.recipes import between, repeated, ship, train_once, write_datalist
 from shared.training import load_weights
 
 
@@ -54,3 +54,18 @@ def test_shipped_weights_are_half_as_large_and_load_as_float32(tmp_path):
     for (name, ours), theirs in zip(network.state_dict().items(), other.state_dict().values()):
         assert ours.dtype == theirs.dtype, name
         assert torch.allclose(ours.float(), theirs.float(), rtol=1e-3, atol=1e-6), name
+
+
+@pytest.mark.parametrize("share", [0, 0.75, 1])
+def test_between_two_trainings(tmp_path, share):
+    torch.manual_seed(0)
+    old = {"kept": torch.randn(99).half(), "moved": torch.randn(9).half(), "count": torch.tensor(3)}
+    new = {"kept": old["kept"].float(), "moved": torch.randn(9), "count": torch.tensor(5)}
+    torch.save(old, tmp_path / "old.pt")
+    torch.save(new, tmp_path / "new.pt")
+    path = between(tmp_path / "old.pt", tmp_path / "new.pt", share, tmp_path / "models" / "model.pt")
+    mixed = torch.load(path, weights_only=True)
+    torch.testing.assert_close(mixed["moved"], (1 - share) * old["moved"].float() + share * new["moved"])
+    assert mixed["count"] == 5
+    ship(path, tmp_path / "shipped.pt")  # what a training left alone is the same to the bit, so git need not store it
+    assert torch.equal(torch.load(tmp_path / "shipped.pt", weights_only=True)["kept"], old["kept"])
