@@ -45,18 +45,19 @@ def main(real_dir: str, work_dir: str, begin_with: str | None = None) -> None:
     """
     work = Path(work_dir).absolute()
     real = Path(real_dir).absolute() / "dataset.json"
-    weights, second = begin_with, RENEWED
-    if weights is None:
-        weights, second = train_once(TRAIN, work / "real", dataset_dir=str(real.parent), **REAL), MIXED
+    if begin_with is None:
+        first, second = train_once(TRAIN, work / "real", dataset_dir=str(real.parent), **REAL), MIXED
+    else:
+        first, second = Path(begin_with).absolute(), RENEWED
     made = make_fundus_phantoms(work / "phantoms")
     phantoms = [item for split in ("training", "testing") for item in expand_datalist(made, split)]
     photographs = repeated(expand_datalist(real, "training"), REPEAT)
     mixed = write_datalist(
         work / "lists", training=photographs + phantoms, validation=expand_datalist(real, "validation")
     )
-    weights = train_once(TRAIN, work / "mixed", dataset_dir=str(mixed), weights=str(weights), **second)
+    weights = train_once(TRAIN, work / "mixed", dataset_dir=str(mixed), weights=str(first), **second)
     if begin_with is not None:
-        weights = between(Path(begin_with), weights, WAY, work / "between" / "model.pt")
+        weights = between(first, weights, WAY, work / "between" / "model.pt")
     ship(weights, BUNDLE / "models" / "model.pt")
 
 
