@@ -55,7 +55,8 @@ def main(real_dir: str, work_dir: str, begin_with: str | None = None) -> None:
     mixed = write_datalist(
         work / "lists", training=photographs + phantoms, validation=expand_datalist(real, "validation")
     )
-    weights = train_once(TRAIN, work / "mixed", dataset_dir=str(mixed), weights=str(first), **second)
+    output = work / ("mixed" if begin_with is None else "renewed")  # both may share a folder
+    weights = train_once(TRAIN, output, dataset_dir=str(mixed), weights=str(first), **second)
     if begin_with is not None:
         weights = between(first, weights, WAY, work / "between" / "model.pt")
     ship(weights, BUNDLE / "models" / "model.pt")
