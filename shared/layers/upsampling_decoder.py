@@ -6,15 +6,31 @@ import math
 from collections.abc import Sequence
 
 import torch
+from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shared.errors import InputError
 
-def conv_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+NORMS = {"instance": ("instance", {"affine": True}), "batch": "batch"}
+
+
+def norm_layer(norm: str, channels: int) -> nn.Module:
+    """MONAI's layer of a normalisation of `NORMS`: of each image by itself, or of the batch (quicker).
+
+    Raises:
+        InputError: unknown name.
+    """
+    if norm not in NORMS:
+        raise InputError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
+    return get_norm_layer(NORMS[norm], spatial_dims=2, channels=channels)
+
+
+def conv_block(in_channels: int, out_channels: int, stride: int = 1, norm: str = "instance") -> nn.Sequential:
     """3x3 convolution, normalisation, activation: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
-        nn.InstanceNorm2d(out_channels, affine=True),
+        norm_layer(norm, out_channels),
         nn.SiLU(inplace=True),
     )
 
@@ -22,12 +38,12 @@ def conv_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Seque
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, norm: str = "instance") -> None:
         super().__init__()
         self.body = nn.Sequential(
-            conv_block(in_channels, out_channels, stride),
+            conv_block(in_channels, out_channels, stride, norm),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.InstanceNorm2d(out_channels, affine=True),
+            norm_layer(norm, out_channels),
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
@@ -45,15 +61,16 @@ class DetailStem(nn.Module):
     Args:
         in_channels: channels of the raw input.
         channels: width at strides 1, 2, 4, ...; the input's sides must be multiples of the last stride.
+        norm: of `norm_layer`.
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int] = (8, 24, 48)) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int] = (8, 24, 48), norm: str = "instance") -> None:
         super().__init__()
         blocks: list[nn.Module] = [
             nn.Sequential(nn.Conv2d(in_channels, channels[0], 3, padding=1), nn.SiLU(inplace=True))
         ]
         for before, after in zip(channels[:-1], channels[1:]):
-            blocks.append(ResidualBlock(before, after, stride=2))
+            blocks.append(ResidualBlock(before, after, stride=2, norm=norm))
         self.blocks = nn.ModuleList(blocks)
         self.channels = list(channels)
 
@@ -72,11 +89,11 @@ class DecoderLevel(nn.Module):
     A sum as in LinkNet (Chaurasia 2017) costs half of U-Net's concatenation (our choice).
     """
 
-    def __init__(self, below: int, feature_channels: int, width: int) -> None:
+    def __init__(self, below: int, feature_channels: int, width: int, norm: str = "instance") -> None:
         super().__init__()
         self.below = nn.Conv2d(below, width, 1)
         self.lateral: nn.Module = nn.Conv2d(feature_channels, width, 1) if feature_channels else nn.Identity()
-        self.merge = ResidualBlock(width, width)
+        self.merge = ResidualBlock(width, width, norm=norm)
 
     def forward(self, x: Tensor, size: list[int], feature: Tensor | None, detail: Tensor | None) -> Tensor:
         """(B, below, h, w), features of any resolution, detail (B, width, H, W) -> (B, width, H, W), (H, W) = size."""
@@ -104,9 +121,11 @@ class LayerwiseUpsamplingDecoder(nn.Module):
         dropout: share of the deepest channels dropped in training.
         prior: probability that a sigmoid head gives every pixel at the start (Lin 2017, RetinaNet: rare foreground is
             learnt sooner from a low one); None for 0.5.
+        norm: of `norm_layer`.
 
     Raises:
         ValueError: strides that are no powers of two or that fall.
+        InputError: unknown `norm`.
     """
 
     def __init__(
@@ -118,6 +137,7 @@ class LayerwiseUpsamplingDecoder(nn.Module):
         deep_supervision: int = 2,
         dropout: float = 0.0,
         prior: float | None = None,
+        norm: str = "instance",
     ) -> None:
         super().__init__()
         deepest = int(in_strides[-1]).bit_length() - 1
@@ -126,7 +146,7 @@ class LayerwiseUpsamplingDecoder(nn.Module):
         widths = [detail_channels[min(i, len(detail_channels) - 1)] for i in range(deepest + 1)]
         self.start = nn.Sequential(
             nn.Conv2d(in_channels[-1], widths[deepest], 1),
-            nn.InstanceNorm2d(widths[deepest], affine=True),
+            norm_layer(norm, widths[deepest]),
             nn.SiLU(inplace=True),
         )
         self.dropout = nn.Dropout2d(dropout)
@@ -142,6 +162,7 @@ class LayerwiseUpsamplingDecoder(nn.Module):
                     below=widths[deepest if step == 0 else power + 1],
                     feature_channels=in_channels[feature] if feature >= 0 else 0,
                     width=widths[power],
+                    norm=norm,
                 )
             )
             self.feature_index.append(feature)

@@ -43,6 +43,23 @@ def test_full_resolution_comes_first_and_in_evaluation_alone(layout):
     assert len(masks) == 1 and masks[0].shape == (2, 3, 64, 32)
 
 
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_in_evaluation_an_image_knows_nothing_of_its_neighbours(norm):
+    """In training the layers of "batch" look at all images of the batch, those of "instance" never do."""
+    decoder, features, details = build("pyramid", norm=norm)
+    alone = [[x[:1] for x in xs] for xs in (features, details)]
+    with torch.no_grad():
+        same = torch.allclose(decoder(features, details)[0][:1], decoder(*alone)[0], atol=1e-5)
+        assert same == (norm == "instance")
+        decoder.eval()
+        torch.testing.assert_close(decoder(features, details)[0][:1], decoder(*alone)[0])
+
+
+def test_both_norms_have_the_same_parameters():
+    instance, batch = ([name for name, _ in build("swin", norm=n)[0].named_parameters()] for n in ("instance", "batch"))
+    assert instance == batch
+
+
 @pytest.mark.parametrize(("asked", "heads"), [(0, 1), (1, 2), (3, 4), (9, 4)])
 def test_number_of_heads(asked, heads):
     decoder, features, details = build("vit 8", deep_supervision=asked)

@@ -69,9 +69,10 @@ class TMCA(nn.Module):
         detail_channels: width of the detail stem at strides 1, 2, 4, ...
         deep_supervision: number of mask heads besides the full-resolution one in training.
         dropout: share of the deepest channels dropped in training.
+        norm: of the detail stem and the decoder, "instance" or "batch".
 
     Raises:
-        InputError: what `build_backbone` and `build_text_encoder` raise.
+        InputError: unknown `norm`, and what `build_backbone` and `build_text_encoder` raise.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class TMCA(nn.Module):
         detail_channels: Sequence[int] = (8, 16, 32, 64),
         deep_supervision: int = 2,
         dropout: float = 0.1,
+        norm: str = "instance",
     ) -> None:
         super().__init__()
         self.null_share = null_share
@@ -115,12 +117,12 @@ class TMCA(nn.Module):
             if enhancement or align:
                 self.sentence = nn.Linear(encoder.dim, channels)
 
-        self.detail_stem = DetailStem(1, detail_channels)
+        self.detail_stem = DetailStem(1, detail_channels, norm)
         self.multiple = max(STRIDES[-1], 2 ** (len(detail_channels) - 1))
         # What the sentence made of the deepest level opens the decoder; then each level is taken up at its own stride.
         inputs, strides = [channels] * (len(STRIDES) + 1), [*STRIDES, STRIDES[-1]]
         self.decoder = LayerwiseUpsamplingDecoder(
-            inputs, strides, detail_channels, 1, deep_supervision, dropout, prior=TARGET_PRIOR
+            inputs, strides, detail_channels, 1, deep_supervision, dropout, TARGET_PRIOR, norm
         )
 
     def forward(self, image: Tensor, text: str | Sequence[str | None] | None = None) -> Tensor | TrainingOutput:

@@ -218,6 +218,7 @@ def test_no_path_leads_from_a_mask_to_the_prediction():
         ({"deep_supervision": 0}, []),
         ({"backbone": "test_convnext"}, []),
         ({"text_tuning": "frozen"}, []),
+        ({"norm": "batch"}, []),
     ],
 )
 def test_switches_build_train_and_say_what_they_leave_out(options, absent):
@@ -394,6 +395,7 @@ def test_weights_of_another_backbone_are_one_line(tmp_path):
         ({"checkpoint": "/nowhere/model.pth"}, ["backbone test_resnet", "no file /nowhere/model.pth"]),
         ({"text_encoder": "clip_tny"}, ["unknown text encoder 'clip_tny'", "did you mean clip_tiny"]),
         ({"text_tuning": "thawed"}, ["unknown tuning 'thawed'", "frozen"]),
+        ({"norm": "layer"}, ["unknown norm 'layer'", "choose one of instance, batch"]),
     ],
 )
 def test_bad_options_are_one_line(options, parts):
