@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from monai.bundle import run
 
 from shared.data.cases import Items
+from shared.errors import InputError
 from shared.training import save_whole
 
 
@@ -31,6 +33,16 @@ def train_once(config_file: str | Sequence[str], output: Path, **options: Any) -
     if not (output / "metrics.json").is_file():  # the report is the last thing that a training writes
         run(config_file=config_file, output_dir=str(output), resume=True, **options)
     return output / "models" / "model.pt"
+
+
+def kept(file: str | Path, path: Path) -> Path:
+    """Copy a file on the first run of a recipe; return the copy, which later runs take though the file has changed."""
+    if not path.is_file():
+        if not Path(file).is_file():
+            raise InputError(f"weights {file} not found: give the path of a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, path)
+    return path
 
 
 def between(before: Path, after: Path, share: float, path: Path) -> Path:

@@ -297,9 +297,16 @@ def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
 
 
 def load_initial(network: torch.nn.Module, path: str | os.PathLike | None = None) -> None:
-    """Begin training from the weights of an earlier one (fine-tuning), or from scratch if `path` is None."""
-    if path is not None:
-        load_weights(network, path)
+    """Begin training from the weights of an earlier one (fine-tuning), or from scratch if `path` is None.
+
+    Raises:
+        InputError: as `load_weights`.
+    """
+    if path is None:
+        return
+    if not Path(path).is_file():
+        raise InputError(f"weights {path} not found: give --weights the path of a file, or leave it out")
+    load_weights(network, path)
 
 
 def misfits(wanted: dict[str, torch.Tensor], found: dict[str, Any]) -> str:

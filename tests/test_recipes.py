@@ -7,7 +7,8 @@ import torch
 
 from shared import recipes
 from shared.data.datalists import expand_datalist
-from shared.recipes import between, repeated, ship, train_once, write_datalist
+from shared.errors import InputError
+from shared.recipes import between, kept, repeated, ship, train_once, write_datalist
 from shared.training import load_weights
 
 
@@ -69,3 +70,12 @@ def test_between_two_trainings(tmp_path, share):
     assert mixed["count"] == 5
     ship(path, tmp_path / "shipped.pt")  # what a training left alone is the same to the bit, so git need not store it
     assert torch.equal(torch.load(tmp_path / "shipped.pt", weights_only=True)["kept"], old["kept"])
+
+
+def test_what_a_recipe_began_with_stays_though_the_file_is_overwritten(tmp_path):
+    file, copy = tmp_path / "model.pt", tmp_path / "work" / "begin.pt"
+    with pytest.raises(InputError, match="model.pt not found"):
+        kept(file, copy)
+    for content in ("old", "new"):
+        file.write_text(content)
+        assert kept(file, copy).read_text() == "old"

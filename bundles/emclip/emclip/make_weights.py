@@ -26,7 +26,7 @@ runpy.run_path(str(BUNDLE / "emclip" / "prepare.py"))
 
 from shared.data.datalists import expand_datalist  # noqa: E402
 from shared.data.phantoms.fundus import make_fundus_phantoms  # noqa: E402
-from shared.recipes import between, repeated, ship, train_once, write_datalist  # noqa: E402
+from shared.recipes import between, kept, repeated, ship, train_once, write_datalist  # noqa: E402
 
 TRAIN = str(BUNDLE / "configs" / "train.json")
 SIZE = {"image_size": [192, 192]}  # finer than they are used at: as good there, and better than at 128
@@ -48,7 +48,7 @@ def main(real_dir: str, work_dir: str, begin_with: str | None = None) -> None:
     if begin_with is None:
         first, second = train_once(TRAIN, work / "real", dataset_dir=str(real.parent), **REAL), MIXED
     else:
-        first, second = Path(begin_with).absolute(), RENEWED
+        first, second = kept(begin_with, work / "begin" / "model.pt"), RENEWED
     made = make_fundus_phantoms(work / "phantoms")
     phantoms = [item for split in ("training", "testing") for item in expand_datalist(made, split)]
     photographs = repeated(expand_datalist(real, "training"), REPEAT)

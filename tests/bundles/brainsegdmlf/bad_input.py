@@ -227,7 +227,7 @@ TRAINING = [
     (no_such_folder, ["no dataset.json in", "nowhere"]),
     (other_sam, ["sam_vit_b_01ec64.pth", "sam_vit_b checkpoint", "given for encoder vit_tiny", "use --encoder vit_b"]),
     (no_sam, ["sam.pth", "no such file"]),
-    (no_initial_weights, ["model_2.pt not found"]),
+    (no_initial_weights, ["model_2.pt not found", "give --weights"]),
     (no_room, ["output folder", "has 1 MB free where 200 MB are needed", "give another --output_dir"]),
     (no_such_place, ["output folder /proc/run cannot be written", "give another --output_dir"]),
     (no_epochs, ["override 'epochs' is 0", "at least 1"]),

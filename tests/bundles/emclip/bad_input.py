@@ -172,7 +172,7 @@ TRAINING = [
     (mistyped, ["unknown override 'output_dirr'", "did you mean 'output_dir'?"]),
     (one_image_size, ["override 'image_size' is 128 where a list of numbers is expected"]),
     (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
-    (no_initial_weights, ["model_2.pt not found"]),
+    (no_initial_weights, ["model_2.pt not found", "give --weights"]),
 ]
 INFERENCE = [
     (no_weights, ["model.pt not found", "--ckpt_dir"]),

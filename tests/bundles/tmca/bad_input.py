@@ -152,7 +152,7 @@ TRAINING = [
     (mistyped, ["unknown override 'output_dirr'", "did you mean 'output_dir'?"]),
     (two_image_sizes, ["override 'image_size' is [64, 64]", "a whole number"]),
     (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
-    (no_initial_weights, ["model_2.pt not found"]),
+    (no_initial_weights, ["model_2.pt not found", "give --weights"]),
 ]
 INFERENCE = [
     (no_weights, ["model.pt not found", "--ckpt_dir"]),
