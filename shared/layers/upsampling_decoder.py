@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.utils import get_norm_layer
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from shared.errors import InputError
 
-NORMS = {"instance": ("instance", {"affine": True}), "batch": "batch"}
+NORMS: dict[str, Any] = {"instance": ("instance", {"affine": True}), "batch": "batch"}
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
