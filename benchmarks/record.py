@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ def check(kind: str, name: str, known: Sequence[str]) -> None:
 def named(label: str, overrides: Mapping[str, Any]) -> str:
     """A model's label with its run's own options, without the size of the image, which has a column."""
     return ", ".join([label, *(f"{key} {value}" for key, value in overrides.items() if key != "image_size")])
+
+
+def run_name(model: str, seed: int, minutes: float, overrides: Mapping[str, Any]) -> str:
+    """A run's file: one with options of its own does not take the place of the plain one."""
+    options = [f"{key}-{value}" for key, value in overrides.items() if key != "image_size"]
+    return re.sub(r"[^\w.-]+", "-", "_".join([model, f"seed{seed}", f"{minutes:g}min", *options]))
 
 
 def save_run(folder: Path, name: str, result: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import BasicUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, check, named, real_images, save, save_run
+from record import RESULTS, check, named, real_images, run_name, save, save_run
 from timed import train_for
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -179,7 +179,7 @@ def run(
         "iterations": iterations,
         "sentences": json.loads(table.to_json(orient="records")),
     }
-    save_run(FOLDER, f"{model}_seed{seed}_{minutes:g}min", result)
+    save_run(FOLDER, run_name(model, seed, minutes, overrides), result)
 
 
 def table() -> None:

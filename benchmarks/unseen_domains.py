@@ -28,7 +28,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import FlexibleUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, check, named, real_images, save, save_run
+from record import RESULTS, check, named, real_images, run_name, save, save_run
 from timed import train_for
 from torch import Tensor
 
@@ -162,7 +162,7 @@ def run(
         "iterations": iterations,
         "domains": domains,
     }
-    save_run(FOLDER, f"{task}_{model}_seed{seed}_{minutes:g}min", result)
+    save_run(FOLDER, f"{task}_{run_name(model, seed, minutes, overrides)}", result)
 
 
 def again(name: str, weights: str, **overrides: Any) -> None:
