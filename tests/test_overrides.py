@@ -145,6 +145,15 @@ def test_a_value_of_another_type_is_one_line_with_an_example(typed, key, given_,
     assert "\n" not in problem
 
 
+@pytest.mark.parametrize("configs", CONFIGS.parents[1].glob("*/configs"), ids=lambda path: path.parent.name)
+def test_shares_and_strengths_need_not_be_whole(configs):
+    """A default of 0 or 1, not 0.0 or 1.0, would ask for a whole number."""
+    shares = {"augmentation", "flip_prob", "rephrase_prob", "colour_prob", "colour_range", "nested_prob", "null_share"}
+    known = {key for file in configs.glob("*.json") for key in json.loads(file.read_text())}
+    assert "augmentation" in known
+    assert mistyped_overrides({key: 0.5 for key in shares & known}, configs) == []
+
+
 @pytest.mark.parametrize(("key", "given_"), RIGHT)
 def test_what_fits_a_default_or_cannot_be_known_passes(typed, key, given_):
     assert mistyped_overrides({key: DefaultParseValue(given_)}, typed) == []
