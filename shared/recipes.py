@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from monai.bundle import run
 
 from shared.data.cases import Items
 from shared.errors import InputError
+from shared.files import write_atomic
 from shared.training import save_whole
 
 
@@ -40,8 +40,7 @@ def kept(file: str | Path, path: Path) -> Path:
     if not path.is_file():
         if not Path(file).is_file():
             raise InputError(f"weights {file} not found: give the path of a file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, path)
+        write_atomic(path, Path(file).read_bytes())  # a part of it would be taken for the whole by the next run
     return path
 
 
@@ -57,7 +56,6 @@ def between(before: Path, after: Path, share: float, path: Path) -> Path:
     """
     old, new = (torch.load(file, map_location="cpu", weights_only=True) for file in (before, after))
     mixed = {k: torch.lerp(old[k].float(), v.float(), share) if v.is_floating_point() else v for k, v in new.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_whole(mixed, path)
     return path
 
@@ -68,5 +66,4 @@ def ship(weights: Path, path: Path) -> None:
     Masks and tokens among them stay as they are.
     """
     state = torch.load(weights, map_location="cpu", weights_only=True)
-    path.parent.mkdir(exist_ok=True)
     save_whole({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)

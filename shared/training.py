@@ -273,15 +273,19 @@ def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir:
     evaluator.run(max(1, evaluator.state.best_metric_epoch))  # the epoch that a line of it names
 
 
-def load_weights(network: torch.nn.Module, path: str | os.PathLike) -> None:
-    """Load a plain state_dict strictly.
+def load_weights(
+    network: torch.nn.Module,
+    path: str | os.PathLike,
+    remedy: str = "give --ckpt_dir the folder of a model.pt, or train first",
+) -> None:
+    """Load a plain state_dict strictly; `remedy` is what to do about a missing file.
 
     Raises:
         InputError: the file is missing, is no checkpoint, or belongs to another network; says which tensors differ.
     """
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"weights {file} not found: give --ckpt_dir the folder of a model.pt, or train first")
+        raise InputError(f"weights {file} not found: {remedy}")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -302,11 +306,8 @@ def load_initial(network: torch.nn.Module, path: str | os.PathLike | None = None
     Raises:
         InputError: as `load_weights`.
     """
-    if path is None:
-        return
-    if not Path(path).is_file():
-        raise InputError(f"weights {path} not found: give --weights the path of a file, or leave it out")
-    load_weights(network, path)
+    if path is not None:
+        load_weights(network, path, "give --weights the path of a file, or leave it out")
 
 
 def misfits(wanted: dict[str, torch.Tensor], found: dict[str, Any]) -> str:
