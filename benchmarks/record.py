@@ -43,7 +43,7 @@ def named(label: str, overrides: Mapping[str, Any]) -> str:
 
 
 def run_name(model: str, seed: int, minutes: float, overrides: Mapping[str, Any]) -> str:
-    """A run's file: one with options of its own does not take the place of the plain one."""
+    """A run's file, of all but the size of its images: other options do not take the place of the plain run."""
     options = [f"{key}-{value}" for key, value in overrides.items() if key != "image_size"]
     return re.sub(r"[^\w.-]+", "-", "_".join([model, f"seed{seed}", f"{minutes:g}min", *options]))
 

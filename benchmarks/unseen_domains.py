@@ -173,8 +173,9 @@ def again(name: str, weights: str, **overrides: Any) -> None:
         parser = config(result["task"], folder, **SWITCHES.get(result["model"], {}), **overrides)
         parser["network"] = build(parser, result["model"])
         load_weights(parser["network"], weights)
-        changed = "_".join(["", *(key for key in overrides if overrides[key] != result["overrides"].get(key, ""))])
-        save_run(FOLDER, f"{name}{changed}", result | {"overrides": overrides, "domains": measure(parser, folder)})
+        domains = measure(parser, folder)
+    file = run_name(result["model"], result["seed"], result["minutes"], overrides)
+    save_run(FOLDER, f"{result['task']}_{file}", result | {"overrides": overrides, "domains": domains})
 
 
 def table() -> None:
