@@ -42,10 +42,10 @@ def named(label: str, overrides: Mapping[str, Any]) -> str:
     return ", ".join([label, *(f"{key} {value}" for key, value in overrides.items() if key != "image_size")])
 
 
-def run_name(model: str, seed: int, minutes: float, overrides: Mapping[str, Any]) -> str:
-    """A run's file, of all but the size of its images: other options do not take the place of the plain run."""
+def run_name(model: str, pixels: int, seed: int, minutes: float, overrides: Mapping[str, Any]) -> str:
+    """A run's file, of images of so many pixels: other sizes and options do not take the place of the plain run."""
     options = [f"{key}-{value}" for key, value in overrides.items() if key != "image_size"]
-    return re.sub(r"[^\w.-]+", "-", "_".join([model, f"seed{seed}", f"{minutes:g}min", *options]))
+    return re.sub(r"[^\w.-]+", "-", "_".join([model, f"{pixels}px", f"seed{seed}", f"{minutes:g}min", *options]))
 
 
 def save_run(folder: Path, name: str, result: dict[str, Any]) -> None:

@@ -179,7 +179,7 @@ def run(
         "iterations": iterations,
         "sentences": json.loads(table.to_json(orient="records")),
     }
-    save_run(FOLDER, run_name(model, seed, minutes, overrides), result)
+    save_run(FOLDER, run_name(model, image_size, seed, minutes, overrides), result)
 
 
 def table() -> None:

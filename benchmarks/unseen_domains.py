@@ -6,8 +6,8 @@ counted); only the network and its learning rate differ. Peers standardise every
 the end of the time are measured: none profits from choosing a checkpoint.
 
     python benchmarks/unseen_domains.py run fundus ours --minutes 20   # one model, writes a file in results
-    python benchmarks/unseen_domains.py again cardiac_ours_seed0_14min FILE  # the weights that --weights kept
-    python benchmarks/unseen_domains.py again fundus_unet_seed0_6min FILE --convex None  # in a row of its own
+    python benchmarks/unseen_domains.py again cardiac_ours_128px_seed0_14min FILE  # the weights that --weights kept
+    python benchmarks/unseen_domains.py again fundus_unet_128px_seed0_6min FILE --convex None  # in a row of its own
     python benchmarks/unseen_domains.py table                          # all results, as Markdown and JSON
 
 The images are found through BUNDLES_REAL_DATA (folder with ``fundus``, ``cardiac_acdc``, ``cardiac_mnms``); they are
@@ -162,7 +162,8 @@ def run(
         "iterations": iterations,
         "domains": domains,
     }
-    save_run(FOLDER, f"{task}_{run_name(model, seed, minutes, overrides)}", result)
+    file = run_name(model, result["image_size"][0], seed, minutes, overrides)
+    save_run(FOLDER, f"{task}_{file}", result)
 
 
 def again(name: str, weights: str, **overrides: Any) -> None:
@@ -174,8 +175,9 @@ def again(name: str, weights: str, **overrides: Any) -> None:
         parser["network"] = build(parser, result["model"])
         load_weights(parser["network"], weights)
         domains = measure(parser, folder)
-    file = run_name(result["model"], result["seed"], result["minutes"], overrides)
-    save_run(FOLDER, f"{result['task']}_{file}", result | {"overrides": overrides, "domains": domains})
+    new = {"overrides": overrides, "image_size": parser["image_size"], "domains": domains}
+    file = run_name(result["model"], parser["image_size"][0], result["seed"], result["minutes"], overrides)
+    save_run(FOLDER, f"{result['task']}_{file}", result | new)
 
 
 def table() -> None:
