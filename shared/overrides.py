@@ -84,7 +84,7 @@ def mistyped_overrides(config: Mapping[str, Any], configs_dir: Path) -> list[str
     problems = []
     for key, defaults in _defaults(configs_dir).items():
         kinds = _kinds(defaults)
-        if not kinds or key not in config or _is_made(config[key]) or any(KINDS[kind](config[key]) for kind in kinds):
+        if not kinds or key not in config or is_made(config[key]) or any(KINDS[kind](config[key]) for kind in kinds):
             continue
         example = defaults[-1] if isinstance(defaults[-1], str) else json.dumps(defaults[-1])
         problem = f"override '{key}' is {config[key]!r:.80} where {' or '.join(kinds)} is expected"
@@ -125,16 +125,16 @@ def _number_of_choice(default: Any) -> Any:
     return float(choice[2]) if choice else default
 
 
-def _is_made(value: Any) -> bool:
+def is_made(value: Any) -> bool:
     """Whether MONAI makes the value: an expression, a reference, a component, or a list with one of them."""
     if isinstance(value, (list, tuple)):
-        return any(map(_is_made, value))
+        return any(map(is_made, value))
     return ConfigComponent.is_instantiable(value) or str(value).startswith(("$", "@", "%"))
 
 
 def _kinds(defaults: list[Any]) -> list[str]:
     """Keys of `KINDS` for the defaults of one name; none if one of them says nothing."""
-    if any(default == [] or _is_made(default) for default in defaults):
+    if any(default == [] or is_made(default) for default in defaults):
         return []
     kinds = [next((kind for kind, fits in KINDS.items() if fits(default)), "") for default in defaults]
     return list(dict.fromkeys(kinds)) if all(kinds) else []
