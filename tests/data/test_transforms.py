@@ -66,7 +66,7 @@ def save_series(
             piece.InstanceNumber = numbers[index]
         piece.ImageOrientationPatient = [f"{v:.9f}" for v in (*lps[:3, 0] / columns, *lps[:3, 1] / rows)]
         piece.ImagePositionPatient = [f"{v:.9f}" for v in (lps @ [0, 0, index, 1])[:3]]
-        piece.PixelSpacing = [float(rows), float(columns)]
+        piece.PixelSpacing = [f"{v:.9f}" for v in (rows, columns)]
         piece.Rows, piece.Columns = array.shape[1], array.shape[0]
         piece.SamplesPerPixel, piece.PhotometricInterpretation = 1, "MONOCHROME2"
         piece.BitsAllocated = piece.BitsStored = 16
