@@ -14,6 +14,8 @@ import numpy as np
 
 from shared.data.datalists import is_missing
 from shared.data.dicom import has_dicom
+from shared.data.dicom_frames import find_frames
+from shared.data.dicom_labels import find_dicom_seg
 from shared.data.pictures import check_same_size, load_picture_label, picture_size
 from shared.data.transforms import FORMATS, VOLUME_SHAPES, check_channels, check_same_grid
 from shared.errors import InputError
@@ -169,13 +171,13 @@ def _check_image(image: Any, channels: Sequence[str], case: str, problems: list[
 
 
 def _check_label(path: Any, grid: Grid | None, labels: Sequence[int] | None, where: str, problems: list[str]) -> None:
-    found = _header(path, where, problems)
+    found = None if find_dicom_seg(path) else _header(path, where, problems)
     if found is None:
         return
     shape, affine = found
     if grid is not None:
         _passes(problems, check_same_grid, ("image", *grid), ("label", shape[:3], affine), f"{where}: {path}")
-    if labels is not None and not Path(path).is_dir():
+    if labels is not None:
         header: Any = nib.load(path)
         values = np.unique(np.asanyarray(header.dataobj))
         if not np.isin(values, labels).all():
@@ -189,7 +191,7 @@ def _check_label(path: Any, grid: Grid | None, labels: Sequence[int] | None, whe
 def _header(path: Any, where: str, problems: list[str]) -> Grid | None:
     """Return shape (3 or 4 entries, singletons dropped) and affine; None, with or without a problem, if unknown.
 
-    The geometry of a DICOM folder is left to the loading transform.
+    The geometry of DICOM is left to the loading transform.
     """
     source = Path(str(path)).expanduser()
     if not source.exists():
@@ -200,6 +202,8 @@ def _header(path: Any, where: str, problems: list[str]) -> Grid | None:
             problems.append(f"{where}: {path} holds no DICOM file: {FORMATS}")
         return None
     try:
+        if find_frames(source):
+            return None
         header: Any = nib.load(source)
         shape, affine = tuple(header.shape), np.asarray(header.affine, float)
         np.asanyarray(header.dataobj[(0,) * len(shape)])  # a file that ends after its header fails here

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
-from highdicom import AlgorithmIdentificationSequence
+from highdicom import AlgorithmIdentificationSequence, VolumeGeometry, imread
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from monai.data import MetaTensor
 from pydicom.sr.codedict import codes as dictionary
@@ -17,18 +17,27 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from shared import __version__
-from shared.data.dicom import read_series
+from shared.data.dicom import LPS, read_series
+from shared.data.dicom_frames import find_frames, read_geometry
+from shared.data.dicom_labels import LARGEST_SHIFT
 from shared.data.dicom_picture import find_dicom_picture
 from shared.errors import InputError
 from shared.files import whole
 
 MAKER = "MONAI bundle"
 FAMILY = dictionary.cid7162.ArtificialIntelligence  # how the segments were found
-LARGEST_SHIFT = 0.05  # voxels; more means that the label map is not in the grid of the series (our choice)
 # may be empty, but must be there (type 2)
 OF_PATIENT = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex"]
 OF_STUDY = ["StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"]
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's world, against ours (RAS)
+
+
+class Plane(NamedTuple):
+    """Where a slice lies in DICOM's world: its first pixel, and the steps to the next row and column, in mm."""
+
+    origin: np.ndarray
+    down: np.ndarray
+    right: np.ndarray
+    shape: tuple[int, int]
 
 
 def save_dicom_seg(
@@ -45,7 +54,8 @@ def save_dicom_seg(
     Args:
         pred: label map (1, X, Y, Z) or (X, Y, Z), integers, in the grid of the series, in any order of its axes; its
             affine (RAS, mm) says where it lies. Of a single image (1, H, W), rows from top to bottom, in its size.
-        series: folder with one DICOM series; of a single image its file, or the folder that holds it alone.
+        series: folder with one DICOM series; of a single image, or of a volume in one file, that file or the folder
+            that holds it alone.
         path: file to write; replaced whole.
         names: of the values 1, 2, ...
         codes: of each, ``[value, scheme, meaning]``, such as ``["52988006", "SCT", "Lesion"]``.
@@ -64,25 +74,30 @@ def save_dicom_seg(
         raise InputError(
             f"{len(codes)} DICOM codes for {len(names)} classes ({', '.join(names)}): give [value, scheme, meaning]"
         )
-    single = find_dicom_picture(series) if pred.ndim == 3 and len(pred) == 1 else None
-    slices = [pydicom.dcmread(single)] if single else read_series(series)
-    needed = ["StudyInstanceUID"] if single else ["FrameOfReferenceUID", "StudyInstanceUID"]
-    if lacking := [word for word in needed if word not in slices[0]]:
+    picture = find_dicom_picture(series) if pred.ndim == 3 and len(pred) == 1 else None
+    sources, geometry = ([pydicom.dcmread(picture)], None) if picture else _volume(series)
+    needed = ["StudyInstanceUID"] if picture else ["FrameOfReferenceUID", "StudyInstanceUID"]
+    if lacking := [word for word in needed if word not in sources[0]]:
         raise InputError(
             f"{series}: no {lacking[0]} in its DICOM files, which a DICOM SEG must name: leave dicom_seg out"
         )
-    _complete(slices)
-    frames = np.asarray(pred.cpu()).astype(np.uint8) if single else on_slices(pred, slices, series)
+    _complete(sources)
+    if picture:
+        frames = np.asarray(pred.cpu()).astype(np.uint8)
+    else:
+        frames = on_planes(pred, _planes_of(geometry) if geometry else _planes(sources), series)
+    frames = _cumulated(frames, len(names)) if nested else frames
+    channels: Any = {"SegmentNumber": range(1, len(names) + 1)} if nested else None
     segmentation = Segmentation(
-        source_images=slices,
-        pixel_array=_cumulated(frames, len(names)) if nested else frames,
+        source_images=sources,
+        pixel_array=geometry.with_array(frames, channels) if geometry else frames,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _describe(number, name, Code(*code), getattr(dictionary.SCT, category))
             for number, (name, code) in enumerate(zip(names, codes), 1)
         ],
         series_instance_uid=generate_uid(),
-        series_number=_series_number(slices[0]),
+        series_number=_series_number(sources[0]),
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer=MAKER,
@@ -104,10 +119,13 @@ def _cumulated(frames: np.ndarray, classes: int) -> np.ndarray:
     return (frames[..., None] >= np.arange(1, classes + 1)).astype(np.uint8)
 
 
-def on_slices(pred: MetaTensor, slices: Sequence[pydicom.Dataset], where: Any = "the series") -> np.ndarray:
+def on_planes(pred: MetaTensor, planes: Sequence[Plane], where: Any = "the series") -> np.ndarray:
     """Lay a label map on the pixels of DICOM slices: (slices, rows, columns), uint8.
 
-    Each pixel's place in the world, by the slice's position, orientation and spacing, is looked up in the map.
+    Args:
+        pred: label map with its affine (RAS, mm).
+        planes: of each slice.
+        where: begins the message.
 
     Raises:
         InputError: pixels that fall between voxels or outside.
@@ -115,13 +133,10 @@ def on_slices(pred: MetaTensor, slices: Sequence[pydicom.Dataset], where: Any = 
     label = np.asarray(pred.cpu() if hasattr(pred, "cpu") else pred)
     label = label[0] if label.ndim == 4 else label
     to_voxel = np.linalg.inv(np.asarray(pred.affine.cpu(), float)) @ LPS
-    frames = np.zeros((len(slices), int(slices[0].Rows), int(slices[0].Columns)), np.uint8)
+    frames = np.zeros((len(planes), *planes[0].shape), np.uint8)
     row, column = np.meshgrid(np.arange(frames.shape[1]), np.arange(frames.shape[2]), indexing="ij")
-    for frame, piece in zip(frames, slices):
-        along_row, along_column = np.asarray(piece.ImageOrientationPatient, float).reshape(2, 3)
-        row_step, column_step = map(float, piece.PixelSpacing)
-        origin = np.asarray(piece.ImagePositionPatient, float)
-        world = origin + column[..., None] * column_step * along_row + row[..., None] * row_step * along_column
+    for frame, plane in zip(frames, planes):
+        world = plane.origin + column[..., None] * plane.right + row[..., None] * plane.down
         place = world @ to_voxel[:3, :3].T + to_voxel[:3, 3]
         index = np.rint(place).astype(int)
         if np.abs(place - index).max() > LARGEST_SHIFT or (index < 0).any() or (index >= label.shape).any():
@@ -130,6 +145,35 @@ def on_slices(pred: MetaTensor, slices: Sequence[pydicom.Dataset], where: Any = 
             )
         frame[:] = label[tuple(np.moveaxis(index, -1, 0))]
     return frames
+
+
+def _volume(series: Any) -> tuple[list[pydicom.Dataset], VolumeGeometry | None]:
+    """Return the slices of a series, or the one file that holds a volume with how it lies in space."""
+    try:
+        image = imread(file) if (file := find_frames(series)) else None
+        geometry = read_geometry(image) if image else None
+    except ValueError as error:
+        raise InputError(f"{series}: {error}") from error
+    return ([image], geometry) if image else (read_series(series), None)
+
+
+def _planes(slices: Sequence[pydicom.Dataset]) -> list[Plane]:
+    """Of the slices of a series."""
+    planes = []
+    for piece in slices:
+        along_row, along_column = np.asarray(piece.ImageOrientationPatient, float).reshape(2, 3)
+        row_step, column_step = map(float, piece.PixelSpacing)
+        origin = np.asarray(piece.ImagePositionPatient, float)
+        shape = int(piece.Rows), int(piece.Columns)
+        planes.append(Plane(origin, row_step * along_column, column_step * along_row, shape))
+    return planes
+
+
+def _planes_of(geometry: VolumeGeometry) -> list[Plane]:
+    """Of a volume in one file."""
+    slices, rows, columns = geometry.spatial_shape
+    across, down, right, origin = geometry.affine[:3].T
+    return [Plane(origin + number * across, down, right, (rows, columns)) for number in range(slices)]
 
 
 def _complete(slices: Sequence[pydicom.Dataset]) -> None:

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from shared.data.transforms import LoadSequencesd
 from shared.dicom_seg import save_dicom_seg
 from tests.bundles.running import assert_one_line, input_error
+from tests.data.test_dicom_frames import save_frames
 from tests.data.test_transforms import oblique, save_series
 
 # Real scanners' files, cut to 16 x 16.
@@ -64,6 +65,20 @@ def test_every_voxel_lands_on_its_own_pixel(tmp_path, axes):
     assert found.PatientID == source.PatientID and found.FrameOfReferenceUID == source.FrameOfReferenceUID
     referenced = {s.SeriesInstanceUID for s in found.ReferencedSeriesSequence}
     assert referenced == {source.SeriesInstanceUID} and found.SeriesInstanceUID not in referenced
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_volume_in_one_file(tmp_path, nested):
+    """Frames stand in the file in no order; each mask refers to the one that it lies on."""
+    path = save_frames(tmp_path / "scan.dcm", np.arange(120).reshape(6, 5, 4), oblique())
+    image, label = prediction(path)
+    found = highdicom.seg.segread(save_dicom_seg(label, path, tmp_path / "p_seg.dcm", NAMES, CODES, nested=nested))
+    source = highdicom.imread(path)
+    frames = found.get_pixels_by_source_frame(source.SOPInstanceUID, range(1, 5), ignore_spatial_locations=True)
+    for number in (1, 2):
+        expected = sorted(image[0][label[0] >= number if nested else label[0] == number].tolist())
+        assert sorted(source.pixel_array[frames[..., number - 1] == 1].tolist()) == expected
+    assert found.FrameOfReferenceUID == source.FrameOfReferenceUID
 
 
 def test_an_empty_map_is_written(tmp_path):

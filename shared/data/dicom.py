@@ -13,6 +13,8 @@ from monai.data import PydicomReader
 from shared.errors import InputError
 
 SPACING_TOLERANCE = 0.05  # of the median slice distance; scanners round positions (our choice)
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's world, against ours (RAS)
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
 class DicomSeriesReader(PydicomReader):
@@ -27,19 +29,17 @@ class DicomSeriesReader(PydicomReader):
         self.fname_regex = None  # type: ignore[assignment]  # keep only files that are DICOM
 
     def read(self, data: Sequence[os.PathLike | str] | os.PathLike | str, **kwargs):
-        """Read a folder.
+        """Read a folder of several files.
 
         Raises:
-            ValueError: the folder holds no DICOM, fewer than two slices, more than one series, slices without
-                position or series, or gaps between slices.
+            ValueError: the folder holds no DICOM, more than one series, slices without position or series, or gaps
+                between slices.
 
         """
         (folder,) = [data] if isinstance(data, (str, os.PathLike)) else data
         if not has_dicom(folder):
             raise ValueError("no DICOM file in this folder")
         slices = super().read([str(folder)], **kwargs)
-        if not isinstance(slices, list):
-            raise ValueError("the folder holds a single DICOM file, not a series of slices")
         series = {str(getattr(piece, "SeriesInstanceUID", "")) for piece in slices}
         if len(series) > 1 and "" in series:
             raise ValueError("a slice has no SeriesInstanceUID: a file cut short? copy the series again")
@@ -48,6 +48,14 @@ class DicomSeriesReader(PydicomReader):
         for number, index in enumerate(_order(slices)):
             slices[index].InstanceNumber = number
         return slices
+
+    def _get_meta_dict(self, img: pydicom.Dataset) -> dict:
+        """Return what says where a slice lies, and no more.
+
+        MONAI's own lists all tags, and makes pydicom refuse overlong numbers meanwhile, in every thread. `CacheDataset`
+        loads in threads: where two of them do so at once, pydicom may stay strict for the rest of the process.
+        """
+        return {f"{int(img[word].tag):08X}": img[word].to_json_dict(None, 0) for word in PLACE if word in img}
 
 
 def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
@@ -65,14 +73,16 @@ def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
         raise InputError(f"{folder}: {error}") from error
 
 
-def has_dicom(folder: os.PathLike | str) -> bool:
-    """Return True if at least one file directly in `folder` starts as a DICOM file does."""
-    return next(dicom_files(folder), None) is not None
+def has_dicom(path: os.PathLike | str) -> bool:
+    """Return True if at least one file directly in a folder, or a file itself, starts as a DICOM file does."""
+    return next(dicom_files(path), None) is not None
 
 
-def dicom_files(folder: os.PathLike | str) -> Iterator[Path]:
-    """Files directly in `folder` that start as a DICOM file does, by name."""
-    return (path for path in sorted(Path(folder).iterdir()) if path.is_file() and pydicom.misc.is_dicom(path))
+def dicom_files(path: os.PathLike | str) -> Iterator[Path]:
+    """Files directly in a folder that start as a DICOM file does, by name; of a file itself, if it does."""
+    source = Path(path)
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    return (file for file in files if file.is_file() and pydicom.misc.is_dicom(file))
 
 
 def _order(slices: list) -> np.ndarray:

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from PIL import Image
 
 from shared.data.dicom import dicom_files
@@ -18,13 +17,10 @@ def find_dicom_picture(path: str | os.PathLike) -> Path | None:
     Raises:
         ValueError: a folder with several.
     """
-    source = Path(path).expanduser()
-    if source.is_dir():
-        files = list(dicom_files(source))
-        if len(files) > 1:
-            raise ValueError(f"the folder holds {len(files)} DICOM files; name the one")
-        return files[0] if files else None
-    return source if source.is_file() and pydicom.misc.is_dicom(source) else None
+    files = list(dicom_files(Path(path).expanduser()))
+    if len(files) > 1:
+        raise ValueError(f"the folder holds {len(files)} DICOM files; name the one")
+    return files[0] if files else None
 
 
 def open_dicom_picture(file: Path) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 
 from .datalists import present
+from .dicom import has_dicom
 
 KNOWN, NOMINAL = "mm", "nominal"  # what ``spacing`` of a case in a data list may say
 SCANNER = 1  # code of a NIfTI transform that a scanner's geometry gave
@@ -29,7 +30,7 @@ def spacing_is_known(item: Mapping[str, Any]) -> bool:
 
 
 def _is_known(path: Path) -> bool:
-    if path.is_dir() or path.suffix.lower() == ".dcm":
+    if path.is_dir() or has_dicom(path):
         return True
     if path.name.lower().endswith((".nii", ".nii.gz")):
         header: Any = nib.load(path).header

@@ -19,12 +19,14 @@ from monai.transforms import Compose, LoadImage, MapTransform
 
 from shared.data.datalists import is_missing
 from shared.data.dicom import DicomSeriesReader
+from shared.data.dicom_frames import FramesReader, find_frames
+from shared.data.dicom_labels import find_dicom_seg, load_dicom_seg
 from shared.errors import InputError
 from shared.messages import reason
 
 AFFINE_TOLERANCE = 1e-3  # largest difference of any entry of two affines, mm (our choice)
 BACKGROUND_SHARE = 0.1  # of all voxels: fewer are no background
-FORMATS = "give NIfTI (.nii, .nii.gz) or the folder of one DICOM series"
+FORMATS = "give NIfTI (.nii, .nii.gz), the folder of one DICOM series, or a volume in one DICOM file"
 VOLUME_SHAPES = "volumes are (X, Y, Z) or (X, Y, Z, M), a single slice is (X, Y, 1)"
 
 
@@ -34,7 +36,8 @@ class LoadSequencesd(MapTransform):
     Args:
         keys: keys whose value is a list with one path per channel, in order, None (or ``""``, ``"None"``) for a missing
             sequence; or the path of one 4-D volume (X, Y, Z, M), also 5-D (X, Y, Z, 1, M); or with a single channel the
-            path of a 3-D volume. A path is what `monai.transforms.LoadImage` reads, or the folder of a DICOM series.
+            path of a 3-D volume. A path is what `monai.transforms.LoadImage` reads, or the folder of a DICOM series,
+            or a DICOM file of several frames.
         channels: names of the channels in order; they appear in messages.
         case_key: key of the case's identifier, for messages.
         allow_missing_keys: skip absent keys instead of raising.
@@ -113,7 +116,8 @@ class LoadLabeld(MapTransform):
     """Load a label map and check it against the image it belongs to.
 
     Args:
-        keys: keys whose value is the path of a label map.
+        keys: keys whose value is the path of a label map; of a DICOM SEG, whose segments' numbers are the values and
+            which needs no frame where nothing is segmented.
         reference: key of the loaded image (MetaTensor) whose shape and affine the label map must share; None to skip.
         labels: values that may occur.
         case_key: key of the case's identifier, for messages.
@@ -146,11 +150,15 @@ class LoadLabeld(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             where = f"case {data.get(self.case_key, 'without id')}: {key}"
-            label = load_volume(data[key], where)
+            label = self._load(data[key], data.get(self.reference), where)
             self._check(label, data.get(self.reference), f"{where}: {data[key]}")
             whole = torch.uint8 if max(self.labels) < 256 else torch.int32
             result[key] = MetaTensor(label.as_tensor().to(whole), meta=label.meta)
         return result
+
+    def _load(self, path: Any, image: Any, where: str) -> MetaTensor:
+        segmentation = find_dicom_seg(path) if image is not None else None
+        return load_dicom_seg(segmentation, image, where) if segmentation else load_volume(path, where)
 
     def _check(self, label: MetaTensor, image: Any, where: str) -> None:
         if len(label) != 1:
@@ -221,6 +229,8 @@ def _loader() -> LoadImage:
 
 def _reader(source: Path) -> ImageReader:
     """Return a reader for this call only: MONAI's readers keep state, and CacheDataset loads in threads."""
+    if find_frames(source):
+        return FramesReader()
     if source.is_dir():
         return DicomSeriesReader()
     return copy(next(reader for reader in _loader().readers[::-1] if reader.verify_suffix(str(source))))

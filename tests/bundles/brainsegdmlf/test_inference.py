@@ -23,6 +23,7 @@ from tests.bundles.brainsegdmlf.helpers import (
     workflow,
     write_case,
 )
+from tests.data.test_dicom_frames import save_frames
 from tests.data.test_transforms import save_series
 
 
@@ -112,12 +113,14 @@ def test_four_dimensional_file(tmp_path, weights_dir, reference):
     assert (tmp_path / "out" / "all" / "all_overlay.png").is_file()
 
 
-def test_dicom_folders(tmp_path, weights_dir, reference):
+@pytest.mark.parametrize("kind", ["folders", "files"])
+def test_dicom(tmp_path, weights_dir, reference, kind):
     images, _ = make_case(20)
-    folders = [save_series(tmp_path / "p01" / name, images[name], affine()) for name in CHANNELS]
-    infer(tmp_path / "out", weights_dir, input=folders)
+    save, end = (save_series, "") if kind == "folders" else (save_frames, ".dcm")
+    paths = [save(tmp_path / "p01" / f"{name}{end}", images[name], affine()) for name in CHANNELS]
+    infer(tmp_path / "out", weights_dir, input=paths)
     (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert entry["image"] == folders and entry["case_id"] == "p01"
+    assert entry["image"] == paths and entry["case_id"] == "p01"
     mask = np.asarray(nib.load(tmp_path / "out" / entry["prediction"]).dataobj)
     assert overlap(in_ras(tmp_path / "out" / entry["prediction"]), reference) > 0.999
     segmentation = segread(tmp_path / "out" / entry["dicom_seg"])

@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from ignite.engine import Events
+from monai.data import MetaTensor
 
-from tests.bundles.brainsegdmlf.helpers import CONFIGS, TRAIN, train, workflow
+from shared.dicom_seg import save_dicom_seg
+from tests.bundles.brainsegdmlf.helpers import CHANNELS, CONFIGS, TRAIN, affine, make_case, train, workflow
 from tests.bundles.running import finish, input_error, train_and_kill
+from tests.data.test_dicom_frames import save_frames
 
 
 def test_no_property_is_missing(trained):
@@ -95,6 +98,22 @@ def test_regions_that_overlap(data_dir, tmp_path):
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path), "overlays": 0}
     finish(workflow("train", ["train", "brats"], **places, **TRAIN))
     assert {"dice_WT", "dice_TC", "dice_ET"} <= set(pd.read_csv(tmp_path / "metrics.csv").columns)
+
+
+def test_dicom_with_dicom_seg_as_labels(tmp_path):
+    """What an archive holds: volumes in one file each, and corrected segmentations."""
+    cases = []
+    for number, name in enumerate(["a", "b"]):
+        images, label = make_case(number)
+        paths = [save_frames(tmp_path / name / f"{channel}.dcm", images[channel], affine()) for channel in CHANNELS]
+        drawn = MetaTensor(torch.as_tensor(label)[None], torch.as_tensor(affine()))
+        codes = [["52988006", "SCT", "Lesion"]]
+        seg = save_dicom_seg(drawn, paths[0], tmp_path / name / "label.dcm", ["lesion"], codes)
+        cases.append({"case_id": name, "image": paths, "label": str(seg)})
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": cases[:1], "validation": cases[1:]}))
+    train(tmp_path, tmp_path / "out", overlays=0)
+    table = pd.read_csv(tmp_path / "out" / "metrics.csv")
+    assert table["case_id"].tolist() == ["b"] and table["dice"].between(0, 1).all()
 
 
 @pytest.mark.slow

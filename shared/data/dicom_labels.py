@@ -1,0 +1,92 @@
+"""DICOM SEG as a label map: every pixel of every frame on the voxel of the image that it lies on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydicom
+import torch
+from monai.data import MetaTensor
+
+from shared.data.dicom import LPS, dicom_files
+from shared.errors import InputError
+from shared.messages import reason
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation
+
+LARGEST_SHIFT = 0.25  # voxels; a pixel further from its voxel lies in another grid (our choice)
+
+
+def find_dicom_seg(path: str | os.PathLike) -> Path | None:
+    """Return the DICOM SEG that a path means: itself, or the only DICOM file in a folder; else None."""
+    files = list(dicom_files(Path(path).expanduser()))
+    if len(files) != 1:
+        return None
+    header = pydicom.dcmread(files[0], stop_before_pixels=True, specific_tags=["Modality"])
+    return files[0] if header.get("Modality") == "SEG" else None
+
+
+def load_dicom_seg(file: Path, image: MetaTensor, where: str) -> MetaTensor:
+    """Lay the segments of a DICOM SEG on the grid of an image.
+
+    Args:
+        file: binary or label map; frames in any order, empty ones may be left out.
+        image: the image (M, X, Y, Z) with its affine (RAS, mm).
+        where: case and role of the file, begins the message.
+
+    Returns:
+        MetaTensor float32 (1, X, Y, Z): 0, or the number of the segment.
+
+    Raises:
+        InputError: unreadable, fractional, segments that overlap, pixels outside the image or between its voxels.
+    """
+    import highdicom  # not in MONAI Label's environment, which has no use for it
+
+    label = np.zeros(image.shape[1:], np.float32)
+    to_voxel = np.linalg.inv(image.affine.cpu().numpy()) @ LPS
+    try:
+        for numbers, world in _pixels(highdicom.seg.segread(file)):
+            place = world @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+            voxel = np.rint(place).astype(int)
+            if np.abs(place - voxel).max() > LARGEST_SHIFT or (voxel < 0).any() or (voxel >= label.shape).any():
+                raise ValueError("it does not lie in the image's grid")
+            index = tuple(voxel.T)
+            if ((label[index] > 0) & (label[index] != numbers)).any():
+                raise ValueError("its segments overlap")
+            label[index] = numbers
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise InputError(
+            f"{where}: {file} cannot be used ({reason(error)}): give the DICOM SEG of this image, or NIfTI"
+        ) from error
+    meta = {**image.meta, "filename_or_obj": str(file)}
+    return MetaTensor(torch.from_numpy(label)[None], meta=meta)
+
+
+def _pixels(seg: Segmentation) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yield, a frame at a time, the segment's number of each of its pixels (N,) or of all, and (N, 3) places, mm."""
+    from highdicom.spatial import PixelToReferenceTransformer
+
+    if seg.SegmentationType == "FRACTIONAL":
+        raise ValueError("its segments are fractional")
+    frames = seg.pixel_array.reshape(seg.number_of_frames, seg.Rows, seg.Columns)
+    for number, frame in enumerate(frames, 1):
+        pixels = np.argwhere(frame)
+        if len(pixels):
+            world = PixelToReferenceTransformer.for_image(seg, frame_number=number)(pixels[:, ::-1])
+            yield frame[tuple(pixels.T)] * _segment(seg, number), world
+
+
+def _segment(seg: Segmentation, frame: int) -> int:
+    """Return what a frame's ones stand for; 1 for a label map, whose values are the numbers themselves."""
+    if seg.SegmentationType == "LABELMAP":
+        return 1
+    groups = seg.PerFrameFunctionalGroupsSequence[frame - 1], *seg.get("SharedFunctionalGroupsSequence", [])
+    group = next(group for group in groups if "SegmentIdentificationSequence" in group)
+    return int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)

@@ -1,0 +1,100 @@
+"""DICOM SEG as labels: what was written comes back on its voxels, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from highdicom.seg import Segmentation
+from monai.data import MetaTensor
+
+from shared import dicom_seg
+from shared.check import check_items
+from shared.data.dicom_labels import find_dicom_seg
+from shared.data.transforms import LoadLabeld
+from shared.dicom_seg import save_dicom_seg
+from tests.bundles.running import input_error
+from tests.data.test_dicom_frames import save_frames
+from tests.data.test_transforms import AFFINE, SHAPE, load_dicom, oblique, save_series, volume
+
+NAMES, CODES = ["left ventricle", "myocardium"], [["87878005", "SCT", "Left ventricle"], ["74281007", "SCT", "Muscle"]]
+
+
+def drawn(image: MetaTensor) -> MetaTensor:
+    """Two structures on two slices; the others stay empty."""
+    label = torch.zeros(1, *SHAPE)
+    label[0, 1:4, 1:3, 1:3], label[0, 2, 2, 2] = 1, 2
+    return MetaTensor(label, image.affine)
+
+
+def load(path: Path, image: MetaTensor, labels: tuple[int, ...] = (0, 1, 2)) -> MetaTensor:
+    return LoadLabeld("label", labels=labels)({"image": image, "label": str(path), "case_id": "p1"})["label"]
+
+
+def source(folder: Path, kind: str, affine: np.ndarray = AFFINE) -> str:
+    folder.mkdir(exist_ok=True)
+    if kind == "series":
+        return save_series(folder / "series", volume(0), affine)
+    return save_frames(folder / "scan.dcm", volume(0), affine)
+
+
+@pytest.mark.parametrize("kind", ["series", "file"])
+@pytest.mark.parametrize("form", ["BINARY", "LABELMAP"])
+def test_what_was_written_comes_back(tmp_path, monkeypatch, kind, form):
+    monkeypatch.setattr(dicom_seg, "Segmentation", lambda **given: Segmentation(**given | {"segmentation_type": form}))
+    path = source(tmp_path, kind, oblique())
+    image = load_dicom(path)
+    label = drawn(image)
+    save_dicom_seg(label, path, tmp_path / "seg" / "p1_seg.dcm", NAMES, CODES)
+    for given in (tmp_path / "seg", tmp_path / "seg" / "p1_seg.dcm"):
+        assert find_dicom_seg(given) == tmp_path / "seg" / "p1_seg.dcm"
+        found = load(given, image)
+        assert torch.equal(found.as_tensor(), label.as_tensor().to(torch.uint8))
+        assert torch.equal(found.affine, image.affine) and found.meta["filename_or_obj"].endswith("p1_seg.dcm")
+        case = {"case_id": "p1", "image": [path], "label": str(given)}
+        assert check_items([case], ["flair"], [0, 1, 2]) == []
+
+
+def test_a_single_frame(tmp_path):
+    path = source(tmp_path, "series")
+    image = load_dicom(path)
+    label = drawn(image)
+    label[..., 2:] = 0
+    file = save_dicom_seg(label, path, tmp_path / "seg.dcm", NAMES, CODES)
+    assert torch.equal(load(file, image).as_tensor(), label.as_tensor().to(torch.uint8))
+
+
+def test_empty_frames(tmp_path):
+    path = source(tmp_path, "file")
+    image = load_dicom(path)
+    assert not load(save_dicom_seg(drawn(image) * 0, path, tmp_path / "seg.dcm", NAMES, CODES), image).any()
+
+
+def elsewhere(image: MetaTensor) -> MetaTensor:
+    """Half a voxel away."""
+    moved = image.clone()
+    moved.affine = image.affine @ torch.tensor([[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]).double()
+    return moved
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "labels", "part"),
+    [
+        (elsewhere, {}, (0, 1, 2), "it does not lie in the image's grid"),
+        (lambda image: image[:, :, :, :2], {}, (0, 1, 2), "it does not lie in the image's grid"),
+        (None, {"nested": True}, (0, 1, 2), "its segments overlap"),
+        (None, {"segmentation_type": "FRACTIONAL"}, (0, 1, 2), "its segments are fractional"),
+        (None, {}, (0, 1), "holds the values 0, 1, 2 where 0, 1 are declared"),
+    ],
+    ids=["half a voxel away", "part of the image", "overlap", "fractional", "unknown value"],
+)
+def test_what_does_not_fit(tmp_path, monkeypatch, change, given, labels, part):
+    if "segmentation_type" in given:
+        monkeypatch.setattr(dicom_seg, "Segmentation", lambda **usual: Segmentation(**usual | given))
+    path = source(tmp_path, "series")
+    image = load_dicom(path)
+    file = save_dicom_seg(drawn(image), path, tmp_path / "seg.dcm", NAMES, CODES, nested="nested" in given)
+    line = input_error(load, file, change(image) if change else image, labels)
+    assert part in line and "case p1: label" in line and "seg.dcm" in line
