@@ -26,6 +26,11 @@ from shared.files import whole
 
 MAKER = "MONAI bundle"
 FAMILY = dictionary.cid7162.ArtificialIntelligence  # how the segments were found
+ELSEWHERE = "{}: the label map {} does not lie in its grid: give what it was made from"
+# must be there: what the segmentation refers to
+OF_PICTURE = ["StudyInstanceUID"]
+OF_VOLUME = [*OF_PICTURE, "FrameOfReferenceUID"]
+OF_SLICE = [*OF_VOLUME, "SliceThickness"]
 # may be empty, but must be there (type 2)
 OF_PATIENT = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex"]
 OF_STUDY = ["StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"]
@@ -76,7 +81,9 @@ def save_dicom_seg(
         )
     picture = find_dicom_picture(series) if pred.ndim == 3 and len(pred) == 1 else None
     sources, geometry = ([pydicom.dcmread(picture)], None) if picture else _volume(series)
-    needed = ["StudyInstanceUID"] if picture else ["FrameOfReferenceUID", "StudyInstanceUID"]
+    needed = OF_PICTURE if picture else OF_VOLUME
+    if picture and "ImagePositionPatient" in sources[0]:  # a slice of a scan
+        needed = OF_SLICE
     if lacking := [word for word in needed if word not in sources[0]]:
         raise InputError(
             f"{series}: no {lacking[0]} in its DICOM files, which a DICOM SEG must name: leave dicom_seg out"
@@ -84,6 +91,8 @@ def save_dicom_seg(
     _complete(sources)
     if picture:
         frames = np.asarray(pred.cpu()).astype(np.uint8)
+        if frames.shape[1:] != (sources[0].Rows, sources[0].Columns):
+            raise InputError(ELSEWHERE.format(series, frames.shape))
     else:
         frames = on_planes(pred, _planes_of(geometry) if geometry else _planes(sources), series)
     frames = _cumulated(frames, len(names)) if nested else frames
@@ -140,9 +149,7 @@ def on_planes(pred: MetaTensor, planes: Sequence[Plane], where: Any = "the serie
         place = world @ to_voxel[:3, :3].T + to_voxel[:3, 3]
         index = np.rint(place).astype(int)
         if np.abs(place - index).max() > LARGEST_SHIFT or (index < 0).any() or (index >= label.shape).any():
-            raise InputError(
-                f"{where}: the label map {label.shape} does not lie in its grid: give the series it was made from"
-            )
+            raise InputError(ELSEWHERE.format(where, label.shape))
         frame[:] = label[tuple(np.moveaxis(index, -1, 0))]
     return frames
 

@@ -13,6 +13,7 @@ from shared.data.transforms import LoadSequencesd
 from shared.dicom_seg import save_dicom_seg
 from tests.bundles.running import assert_one_line, input_error
 from tests.data.test_dicom_frames import save_frames
+from tests.data.test_dicom_picture import radiograph
 from tests.data.test_transforms import oblique, save_series
 
 # Real scanners' files, cut to 16 x 16.
@@ -134,6 +135,13 @@ def test_a_real_scanner_s_series(tmp_path):
 def test_a_real_scanner_s_folder_that_is_no_volume(folder, part):
     line = input_error(prediction, str(SHIPPED / folder))
     assert_one_line(line, [part, folder])
+
+
+def test_a_slice_of_unknown_thickness_is_one_line(tmp_path):
+    """highdicom would write a file that it cannot read."""
+    label = MetaTensor(torch.ones(1, 6, 5))
+    line = input_error(save_dicom_seg, label, radiograph(tmp_path / "a"), tmp_path / "p_seg.dcm", NAMES, CODES)
+    assert "no SliceThickness" in line and not (tmp_path / "p_seg.dcm").exists()
 
 
 @pytest.mark.parametrize("nested", [False, True])

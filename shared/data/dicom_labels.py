@@ -1,4 +1,4 @@
-"""DICOM SEG as a label map: every pixel of every frame on the voxel of the image that it lies on."""
+"""DICOM SEG as a label map: of a volume, every pixel on the voxel that it lies on; of a picture, pixel for pixel."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import torch
 from monai.data import MetaTensor
+from PIL import Image
 
 from shared.data.dicom import LPS, dicom_files
 from shared.errors import InputError
@@ -24,7 +25,7 @@ LARGEST_SHIFT = 0.25  # voxels; a pixel further from its voxel lies in another g
 
 def find_dicom_seg(path: str | os.PathLike) -> Path | None:
     """Return the DICOM SEG that a path means: itself, or the only DICOM file in a folder; else None."""
-    files = list(dicom_files(Path(path).expanduser()))
+    files = list(dicom_files(Path(str(path)).expanduser()))
     if len(files) != 1:
         return None
     header = pydicom.dcmread(files[0], stop_before_pixels=True, specific_tags=["Modality"])
@@ -69,14 +70,41 @@ def load_dicom_seg(file: Path, image: MetaTensor, where: str) -> MetaTensor:
     return MetaTensor(torch.from_numpy(label)[None], meta=meta)
 
 
+def open_dicom_seg(file: Path) -> Image.Image:
+    """Open the DICOM SEG of one picture as a label picture.
+
+    Args:
+        file: binary or label map; one frame a segment.
+
+    Returns:
+        A Pillow image of mode "I;16": 0, or the number of the segment, where segments overlap the highest (our choice:
+        the cup lies in the optic disc).
+
+    Raises:
+        ValueError: fractional, or frames of several pictures.
+    """
+    import highdicom
+
+    seg = highdicom.seg.segread(file)
+    frames = _frames(seg)
+    segments = [_segment(seg, number) for number in range(1, len(frames) + 1)]
+    if len(set(segments)) < len(segments):
+        raise ValueError("its segments lie on several images")
+    return Image.fromarray(np.max([frame * segment for frame, segment in zip(frames, segments)], axis=0))
+
+
+def _frames(seg: Segmentation) -> np.ndarray:
+    """(frames, rows, columns), uint16."""
+    if seg.SegmentationType == "FRACTIONAL":
+        raise ValueError("its segments are fractional")
+    return seg.pixel_array.reshape(-1, seg.Rows, seg.Columns).astype(np.uint16)
+
+
 def _pixels(seg: Segmentation) -> Iterator[tuple[Any, np.ndarray]]:
     """Yield, a frame at a time, the segment's number of each of its pixels (N,) or of all, and (N, 3) places, mm."""
     from highdicom.spatial import PixelToReferenceTransformer
 
-    if seg.SegmentationType == "FRACTIONAL":
-        raise ValueError("its segments are fractional")
-    frames = seg.pixel_array.reshape(seg.number_of_frames, seg.Rows, seg.Columns)
-    for number, frame in enumerate(frames, 1):
+    for number, frame in enumerate(_frames(seg), 1):
         pixels = np.argwhere(frame)
         if len(pixels):
             world = PixelToReferenceTransformer.for_image(seg, frame_number=number)(pixels[:, ::-1])

@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from shared.data.dicom_labels import find_dicom_seg, open_dicom_seg
 from shared.data.dicom_picture import find_dicom_picture, open_dicom_picture
 from shared.errors import InputError
 
@@ -128,6 +129,8 @@ def load_picture(path: str | os.PathLike, where: str, grey: bool = False) -> Met
         InputError: absent, unreadable, cut off, several pages, or more than 16 bits.
 
     """
+    if find_dicom_seg(path):
+        raise InputError(f"{where}: {path} is a DICOM SEG: give the picture that it was made from")
     with _opened(path, where) as image:
         ImageOps.exif_transpose(image, in_place=True)
         colourless, deep = image.mode in GREY, image.mode in SIXTEEN_BITS
@@ -149,7 +152,8 @@ def load_picture_label(path: str | os.PathLike, labels: Sequence[int], where: st
     """Read a label picture: exactly the values in the file, of a palette its indices.
 
     Args:
-        path: the file: grey, palette, or colour whose channels are equal; alpha is dropped.
+        path: the file: grey, palette, or colour whose channels are equal; alpha is dropped. Or the DICOM SEG of the
+            picture, or the folder that holds it alone: the segments' numbers are the values.
         labels: values that may occur.
         where: case and role of the file, begins the messages.
 
@@ -209,8 +213,7 @@ def _opened(path: str | os.PathLike, where: str) -> Iterator[Image.Image]:
     if not source.exists():
         raise InputError(f"{where}: {path} not found: correct the path")
     try:
-        dicom = find_dicom_picture(source)
-        with open_dicom_picture(dicom) if dicom else Image.open(source, formats=FORMATS) as image:
+        with _read(source) as image:
             pages = getattr(image, "n_frames", 1)
             if pages > 1 and image.format != "MPO":  # a camera's JPG with a preview behind the photograph
                 raise InputError(f"{where}: {path} holds {pages} pictures: save one picture a file")
@@ -223,6 +226,13 @@ def _opened(path: str | os.PathLike, where: str) -> Iterator[Image.Image]:
         known = not isinstance(error, UnidentifiedImageError)
         reason = " ".join(str(error).split())[:160] if known else "no picture in it"
         raise InputError(f"{where}: {path} cannot be read ({reason or type(error).__name__}): {REMEDY}") from error
+
+
+def _read(source: Path) -> Image.Image:
+    if segmentation := find_dicom_seg(source):
+        return open_dicom_seg(segmentation)
+    dicom = find_dicom_picture(source)
+    return open_dicom_picture(dicom) if dicom else Image.open(source, formats=FORMATS)
 
 
 def _with_meta(array: torch.Tensor, path: str | os.PathLike) -> MetaTensor:

@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from PIL import Image
 
+from shared.data.pictures import load_picture_label
 from tests.bundles.running import ROOT, finish, workflow
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -33,3 +34,5 @@ def test_in_and_out(bundle, image, values, names, tmp_path):
     frames = found.get_pixels_by_source_instance([source.SOPInstanceUID], ignore_spatial_locations=True)[0]
     for number, value in enumerate(values):
         assert np.array_equal(frames[..., number], mask >= value)  # the disc holds the cup
+    again = load_picture_label(tmp_path / entry["dicom_seg"], [0, *values], "case a")
+    assert np.array_equal(again[0], mask)

@@ -11,12 +11,14 @@ from highdicom.seg import Segmentation
 from monai.data import MetaTensor
 
 from shared import dicom_seg
-from shared.check import check_items
+from shared.check import check_items, check_pictures
 from shared.data.dicom_labels import find_dicom_seg
+from shared.data.pictures import load_picture, load_picture_label
 from shared.data.transforms import LoadLabeld
 from shared.dicom_seg import save_dicom_seg
 from tests.bundles.running import input_error
 from tests.data.test_dicom_frames import save_frames
+from tests.data.test_dicom_picture import radiograph
 from tests.data.test_transforms import AFFINE, SHAPE, load_dicom, oblique, save_series, volume
 
 NAMES, CODES = ["left ventricle", "myocardium"], [["87878005", "SCT", "Left ventricle"], ["74281007", "SCT", "Muscle"]]
@@ -98,3 +100,23 @@ def test_what_does_not_fit(tmp_path, monkeypatch, change, given, labels, part):
     file = save_dicom_seg(drawn(image), path, tmp_path / "seg.dcm", NAMES, CODES, nested="nested" in given)
     line = input_error(load, file, change(image) if change else image, labels)
     assert part in line and "case p1: label" in line and "seg.dcm" in line
+
+
+def test_pictures(tmp_path):
+    file, seg = radiograph(tmp_path / "image", SliceThickness="2"), tmp_path / "seg.dcm"
+    label = torch.zeros(1, 6, 5, dtype=torch.uint8)
+    label[0, 1:5, 1:4], label[0, 2, 2] = 1, 2
+    for options in ({}, {"nested": True}):
+        save_dicom_seg(MetaTensor(label), file, seg, NAMES, CODES, **options)
+        assert torch.equal(load_picture_label(seg, [0, 1, 2], "case a").as_tensor(), label)
+        case = {"case_id": "a", "image": str(file), "label": str(seg)}
+        assert check_pictures([case], [0, 1, 2]) == []
+        assert "holds the value 2 where 0, 1 are declared" in check_pictures([case], [0, 1])[0]
+    assert "is a DICOM SEG: give the picture" in input_error(load_picture, seg, "case a")
+    small = radiograph(tmp_path / "small", Rows=4, PixelData=bytes(40), SliceThickness="2")
+    assert "does not lie in its grid" in input_error(save_dicom_seg, MetaTensor(label), small, seg, NAMES, CODES)
+    save_dicom_seg(MetaTensor(label[:, :4]), small, seg, NAMES, CODES)
+    assert "is 5 x 4 pixels where the picture is 5 x 6" in check_pictures([case], [0, 1, 2])[0]
+    path = source(tmp_path, "series")
+    save_dicom_seg(drawn(load_dicom(path)), path, seg, NAMES, CODES)
+    assert "its segments lie on several images" in input_error(load_picture_label, seg, [0, 1, 2], "case a")
