@@ -24,12 +24,18 @@ LARGEST_SHIFT = 0.25  # voxels; a pixel further from its voxel lies in another g
 
 
 def find_dicom_seg(path: str | os.PathLike) -> Path | None:
-    """Return the DICOM SEG that a path means: itself, or the only DICOM file in a folder; else None."""
+    """Return the DICOM SEG that a path means: itself, or the only DICOM file in a folder; else None.
+
+    A broken file is none; whoever reads it as what it might be says what is wrong with it.
+    """
     files = list(dicom_files(Path(str(path)).expanduser()))
     if len(files) != 1:
         return None
-    header = pydicom.dcmread(files[0], stop_before_pixels=True, specific_tags=["Modality"])
-    return files[0] if header.get("Modality") == "SEG" else None
+    try:
+        header = pydicom.dcmread(files[0], stop_before_pixels=True, specific_tags=["Modality"])
+        return files[0] if header.get("Modality") == "SEG" else None
+    except Exception:
+        return None
 
 
 def load_dicom_seg(file: Path, image: MetaTensor, where: str) -> MetaTensor:

@@ -16,7 +16,7 @@ from shared.data.dicom_labels import find_dicom_seg
 from shared.data.pictures import load_picture, load_picture_label
 from shared.data.transforms import LoadLabeld
 from shared.dicom_seg import save_dicom_seg
-from tests.bundles.running import input_error
+from tests.bundles.running import assert_one_line, input_error
 from tests.data.test_dicom_frames import save_frames
 from tests.data.test_dicom_picture import radiograph
 from tests.data.test_transforms import AFFINE, SHAPE, load_dicom, oblique, save_series, volume
@@ -120,3 +120,15 @@ def test_pictures(tmp_path):
     path = source(tmp_path, "series")
     save_dicom_seg(drawn(load_dicom(path)), path, seg, NAMES, CODES)
     assert "its segments lie on several images" in input_error(load_picture_label, seg, [0, 1, 2], "case a")
+
+
+@pytest.mark.parametrize("length", [140, 200, 314, 500])
+def test_a_file_cut_short(tmp_path, length):
+    image = source(tmp_path, "series")
+    cut = tmp_path / "cut.dcm"
+    cut.write_bytes(save_dicom_seg(drawn(load_dicom(image)), image, cut, NAMES, CODES).read_bytes()[:length])
+    case = {"case_id": "p1", "image": [image], "label": str(cut)}
+    assert_one_line(check_items([case], ["flair"], [0, 1, 2])[0], ["p1", "cut.dcm cannot be read"])
+    assert_one_line(input_error(load, cut, load_dicom(image)), ["p1", "cut.dcm cannot be read"])
+    assert_one_line(input_error(load_picture, cut, "case a"), ["case a", "cut.dcm cannot be read"])
+    assert_one_line(input_error(load_picture_label, cut, [0, 1], "case a"), ["case a", "cut.dcm cannot be read"])
