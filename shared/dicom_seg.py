@@ -17,9 +17,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from shared import __version__
-from shared.data.dicom import LPS, read_series
+from shared.data.dicom import read_series, to_voxels
 from shared.data.dicom_frames import find_frames, read_geometry
-from shared.data.dicom_labels import LARGEST_SHIFT
 from shared.data.dicom_picture import find_dicom_picture
 from shared.errors import InputError
 from shared.files import whole
@@ -128,7 +127,7 @@ def _cumulated(frames: np.ndarray, classes: int) -> np.ndarray:
     return (frames[..., None] >= np.arange(1, classes + 1)).astype(np.uint8)
 
 
-def on_planes(pred: MetaTensor, planes: Sequence[Plane], where: Any = "the series") -> np.ndarray:
+def on_planes(pred: MetaTensor, planes: Sequence[Plane], where: Any) -> np.ndarray:
     """Lay a label map on the pixels of DICOM slices: (slices, rows, columns), uint8.
 
     Args:
@@ -139,17 +138,16 @@ def on_planes(pred: MetaTensor, planes: Sequence[Plane], where: Any = "the serie
     Raises:
         InputError: pixels that fall between voxels or outside.
     """
-    label = np.asarray(pred.cpu() if hasattr(pred, "cpu") else pred)
+    label = np.asarray(pred.cpu())
     label = label[0] if label.ndim == 4 else label
-    to_voxel = np.linalg.inv(np.asarray(pred.affine.cpu(), float)) @ LPS
     frames = np.zeros((len(planes), *planes[0].shape), np.uint8)
     row, column = np.meshgrid(np.arange(frames.shape[1]), np.arange(frames.shape[2]), indexing="ij")
     for frame, plane in zip(frames, planes):
         world = plane.origin + column[..., None] * plane.right + row[..., None] * plane.down
-        place = world @ to_voxel[:3, :3].T + to_voxel[:3, 3]
-        index = np.rint(place).astype(int)
-        if np.abs(place - index).max() > LARGEST_SHIFT or (index < 0).any() or (index >= label.shape).any():
-            raise InputError(ELSEWHERE.format(where, label.shape))
+        try:
+            index = to_voxels(world, pred)
+        except ValueError as error:
+            raise InputError(ELSEWHERE.format(where, label.shape)) from error
         frame[:] = label[tuple(np.moveaxis(index, -1, 0))]
     return frames
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from monai.data import PydicomReader
+from monai.data import MetaTensor, PydicomReader
 
 from shared.errors import InputError
 
 SPACING_TOLERANCE = 0.05  # of the median slice distance; scanners round positions (our choice)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's world, against ours (RAS)
+LARGEST_SHIFT = 0.25  # voxels; a pixel further from its voxel lies in another grid (our choice)
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
@@ -83,6 +85,33 @@ def dicom_files(path: os.PathLike | str) -> Iterator[Path]:
     source = Path(path)
     files = sorted(source.iterdir()) if source.is_dir() else [source]
     return (file for file in files if file.is_file() and pydicom.misc.is_dicom(file))
+
+
+def only_dicom(path: os.PathLike | str) -> Path | None:
+    """Return the DICOM file that a path means: itself, or the only one in a folder; else None."""
+    first_two = list(islice(dicom_files(Path(path).expanduser()), 2))
+    return first_two[0] if len(first_two) == 1 else None
+
+
+def to_voxels(world: np.ndarray, image: MetaTensor) -> np.ndarray:
+    """Return the voxels that places lie on.
+
+    Args:
+        world: places (..., 3) in DICOM's world (LPS, mm).
+        image: (M, X, Y, Z) or (X, Y, Z), with its affine (RAS, mm).
+
+    Returns:
+        Indices (..., 3) along X, Y and Z.
+
+    Raises:
+        ValueError: places between the voxels or outside.
+    """
+    to_voxel = np.linalg.inv(np.asarray(image.affine.cpu(), float)) @ LPS
+    place = world @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+    voxel = np.rint(place).astype(int)
+    if np.abs(place - voxel).max() > LARGEST_SHIFT or (voxel < 0).any() or (voxel >= image.shape[-3:]).any():
+        raise ValueError("it does not lie in the image's grid")
+    return voxel
 
 
 def _order(slices: list) -> np.ndarray:

@@ -12,7 +12,7 @@ import pydicom
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 
-from shared.data.dicom import SPACING_TOLERANCE, dicom_files
+from shared.data.dicom import SPACING_TOLERANCE, only_dicom
 
 if TYPE_CHECKING:
     from highdicom import Image, VolumeGeometry
@@ -29,32 +29,34 @@ def find_frames(path: str | os.PathLike) -> Path | None:
     Raises:
         ValueError: that file has one frame.
     """
-    files = list(dicom_files(Path(path).expanduser()))
-    if len(files) != 1:
+    file = only_dicom(path)
+    if file is None:
         return None
-    header = pydicom.dcmread(files[0], stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
     if int(header.get("NumberOfFrames") or 1) == 1:
         raise ValueError("a single DICOM file with one slice, not a series of slices")
-    return files[0]
+    return file
 
 
 class FramesReader(ImageReader):
-    """highdicom's reader for one file that holds a volume.
+    """highdicom's reader for the one file that holds a volume, which `find_frames` found.
 
     Axes are columns, rows and slices, and slices run along the normal of the image plane, as `DicomSeriesReader` has
     them; the affine is RAS, mm. Intensities are rescaled as the file says.
     """
 
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
     def verify_suffix(self, filename: Sequence[os.PathLike | str] | os.PathLike | str) -> bool:
-        """Tell whether this is such a file."""
-        return isinstance(filename, (str, os.PathLike)) and find_frames(filename) is not None
+        """Return True: the file was looked at before."""
+        return True
 
     def read(self, data: Sequence[os.PathLike | str] | os.PathLike | str, **kwargs: Any) -> Image:
-        """Read a file, or the only one in a folder."""
+        """Read the file, whether `data` names it or its folder."""
         import highdicom  # not in MONAI Label's environment, which has no use for it
 
-        (path,) = [data] if isinstance(data, (str, os.PathLike)) else data
-        return highdicom.imread(find_frames(path) or path)
+        return highdicom.imread(self.file)
 
     def get_data(self, img: Image) -> tuple[np.ndarray, dict]:
         """Return (X, Y, Z) float32 and its geometry.

@@ -13,14 +13,12 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from shared.data.dicom import LPS, dicom_files
+from shared.data.dicom import only_dicom, to_voxels
 from shared.errors import InputError
 from shared.messages import reason
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation
-
-LARGEST_SHIFT = 0.25  # voxels; a pixel further from its voxel lies in another grid (our choice)
 
 
 def find_dicom_seg(path: str | os.PathLike) -> Path | None:
@@ -28,12 +26,12 @@ def find_dicom_seg(path: str | os.PathLike) -> Path | None:
 
     A broken file is none; whoever reads it as what it might be says what is wrong with it.
     """
-    files = list(dicom_files(Path(str(path)).expanduser()))
-    if len(files) != 1:
+    file = only_dicom(str(path))
+    if file is None:
         return None
     try:
-        header = pydicom.dcmread(files[0], stop_before_pixels=True, specific_tags=["Modality"])
-        return files[0] if header.get("Modality") == "SEG" else None
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality"])
+        return file if header.get("Modality") == "SEG" else None
     except Exception:
         return None
 
@@ -55,14 +53,9 @@ def load_dicom_seg(file: Path, image: MetaTensor, where: str) -> MetaTensor:
     import highdicom  # not in MONAI Label's environment, which has no use for it
 
     label = np.zeros(image.shape[1:], np.float32)
-    to_voxel = np.linalg.inv(image.affine.cpu().numpy()) @ LPS
     try:
         for numbers, world in _pixels(highdicom.seg.segread(file)):
-            place = world @ to_voxel[:3, :3].T + to_voxel[:3, 3]
-            voxel = np.rint(place).astype(int)
-            if np.abs(place - voxel).max() > LARGEST_SHIFT or (voxel < 0).any() or (voxel >= label.shape).any():
-                raise ValueError("it does not lie in the image's grid")
-            index = tuple(voxel.T)
+            index = tuple(to_voxels(world, image).T)
             if ((label[index] > 0) & (label[index] != numbers)).any():
                 raise ValueError("its segments overlap")
             label[index] = numbers

@@ -129,9 +129,7 @@ def load_picture(path: str | os.PathLike, where: str, grey: bool = False) -> Met
         InputError: absent, unreadable, cut off, several pages, or more than 16 bits.
 
     """
-    if find_dicom_seg(path):
-        raise InputError(f"{where}: {path} is a DICOM SEG: give the picture that it was made from")
-    with _opened(path, where) as image:
+    with _opened(path, where, label=False) as image:
         ImageOps.exif_transpose(image, in_place=True)
         colourless, deep = image.mode in GREY, image.mode in SIXTEEN_BITS
         array = np.asarray(image if deep else image.convert("L" if colourless or grey else "RGB"))
@@ -207,13 +205,18 @@ def check_same_size(size: tuple[int, ...], label_size: tuple[int, ...], where: s
 
 
 @contextmanager
-def _opened(path: str | os.PathLike, where: str) -> Iterator[Image.Image]:
-    """Open a picture for reading; what Pillow raises until it is closed becomes one line."""
+def _opened(path: str | os.PathLike, where: str, label: bool = True) -> Iterator[Image.Image]:
+    """Open a picture, or what may be a label, for reading; what Pillow raises until it is closed becomes one line."""
     source = Path(str(path)).expanduser()
     if not source.exists():
         raise InputError(f"{where}: {path} not found: correct the path")
     try:
-        with _read(source) as image:
+        dicom = find_dicom_picture(source)
+        segmentation = find_dicom_seg(dicom) if dicom else None
+        if segmentation and not label:
+            raise InputError(f"{where}: {path} is a DICOM SEG: give the picture that it was made from")
+        opened = open_dicom_seg if segmentation else open_dicom_picture
+        with opened(dicom) if dicom else Image.open(source, formats=FORMATS) as image:
             pages = getattr(image, "n_frames", 1)
             if pages > 1 and image.format != "MPO":  # a camera's JPG with a preview behind the photograph
                 raise InputError(f"{where}: {path} holds {pages} pictures: save one picture a file")
@@ -226,13 +229,6 @@ def _opened(path: str | os.PathLike, where: str) -> Iterator[Image.Image]:
         known = not isinstance(error, UnidentifiedImageError)
         reason = " ".join(str(error).split())[:160] if known else "no picture in it"
         raise InputError(f"{where}: {path} cannot be read ({reason or type(error).__name__}): {REMEDY}") from error
-
-
-def _read(source: Path) -> Image.Image:
-    if segmentation := find_dicom_seg(source):
-        return open_dicom_seg(segmentation)
-    dicom = find_dicom_picture(source)
-    return open_dicom_picture(dicom) if dicom else Image.open(source, formats=FORMATS)
 
 
 def _with_meta(array: torch.Tensor, path: str | os.PathLike) -> MetaTensor:

@@ -229,8 +229,8 @@ def _loader() -> LoadImage:
 
 def _reader(source: Path) -> ImageReader:
     """Return a reader for this call only: MONAI's readers keep state, and CacheDataset loads in threads."""
-    if find_frames(source):
-        return FramesReader()
+    if file := find_frames(source):
+        return FramesReader(file)
     if source.is_dir():
         return DicomSeriesReader()
     return copy(next(reader for reader in _loader().readers[::-1] if reader.verify_suffix(str(source))))
