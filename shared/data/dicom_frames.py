@@ -17,6 +17,7 @@ from shared.data.dicom import SPACING_TOLERANCE, only_dicom
 if TYPE_CHECKING:
     from highdicom import Image, VolumeGeometry
 
+SEGMENTATION = "SEG"
 NO_STACK = "its frames are no regular stack of slices (several times or echoes, or a film)"
 
 
@@ -27,12 +28,14 @@ def find_frames(path: str | os.PathLike) -> Path | None:
         None if the path is a file of another kind, or a folder with no or several DICOM files.
 
     Raises:
-        ValueError: that file has one frame.
+        ValueError: that file has one frame, or is a DICOM SEG, which is no image.
     """
     file = only_dicom(path)
     if file is None:
         return None
-    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["NumberOfFrames", "Modality"])
+    if header.get("Modality") == SEGMENTATION:
+        raise ValueError("a DICOM SEG, no image")
     if int(header.get("NumberOfFrames") or 1) == 1:
         raise ValueError("a single DICOM file with one slice, not a series of slices")
     return file

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from shared.data.dicom import only_dicom, to_voxels
+from shared.data.dicom_frames import SEGMENTATION
 from shared.errors import InputError
 from shared.messages import reason
 
@@ -31,7 +32,7 @@ def find_dicom_seg(path: str | os.PathLike) -> Path | None:
         return None
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality"])
-        return file if header.get("Modality") == "SEG" else None
+        return file if header.get("Modality") == SEGMENTATION else None
     except Exception:
         return None
 
