@@ -33,7 +33,7 @@ BUNDLE = ROOT / "bundles" / "brainsegdmlf"
 RESULTS = Path(__file__).resolve().parent / "results" / "brain_lgg64"
 sys.path[:0] = [str(ROOT), str(BUNDLE)]
 
-from shared.metrics import case_metrics  # noqa: E402
+from shared.results.metrics import case_metrics  # noqa: E402
 
 CHANNELS = ["flair", "t1", "t1post"]
 LABELS = {

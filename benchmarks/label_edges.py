@@ -25,7 +25,7 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from shared.tables import markdown  # noqa: E402
+from shared.results.tables import markdown  # noqa: E402
 
 SIDE = 320  # pixels to which images are resized
 BLUR = 2.0  # standard deviation in these pixels: less than a vessel

@@ -12,11 +12,11 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+from emclip.postprocessing.drawn_size import scale_mask
 from ignite.engine import Engine, Events
 from monai.utils import convert_to_numpy
 
-from shared.data.drawn_size import scale_mask
-from shared.metrics import dice, not_annotated
+from shared.results.metrics import dice, not_annotated
 
 FACTORS = np.round(np.arange(0.7, 1.301, 0.025), 3)
 SIDE = 256  # masks are compared at no more pixels a side

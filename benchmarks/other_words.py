@@ -22,13 +22,13 @@ from monai.metrics import DiceMetric
 from record import save
 from report_sentences import BUNDLE, config
 from tmca.inferer import VariantInferer
+from tmca.phantoms.report import Findings, opening, parse, places, write_sentence
+from tmca.phantoms.wording import reword
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from shared.data.phantoms.chest_report import Findings, opening, parse, places, write_sentence
-from shared.data.phantoms.chest_wording import reword
-from shared.tables import markdown
-from shared.training import load_weights
+from shared.engine.training import load_weights
+from shared.results.tables import markdown
 
 CHANCE = np.random.RandomState(0)
 UNKNOWN = {"upper": "superior", "middle": "central", "lower": "inferior"}

@@ -31,7 +31,7 @@ def real_images(name: str) -> Path:
 
 def check(kind: str, name: str, known: Sequence[str]) -> None:
     """End with one line if `name`, of a "model" or a "task", is not among the known ones: before anything trains."""
-    from shared.messages import nearest
+    from shared.core.messages import nearest
 
     if name not in known:
         raise SystemExit(f"unknown {kind} {name!r}: {nearest(name, known)}")
@@ -53,7 +53,7 @@ def save_run(folder: Path, name: str, result: dict[str, Any]) -> None:
 
     What a run that is measured once more says of the machine that trained it stays.
     """
-    from shared.precision import precision
+    from shared.engine.precision import precision
 
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}.json"

@@ -39,7 +39,7 @@ from tmca.network import TrainingOutput  # noqa: E402
 from tmca.texts import as_sentences, words_of  # noqa: E402
 
 from shared.layers.fitting import standardize  # noqa: E402
-from shared.tables import markdown  # noqa: E402
+from shared.results.tables import markdown  # noqa: E402
 
 NO_TEXT: dict[str, Any] = {"text_encoder": None}
 SWITCHES: dict[str, dict[str, Any]] = {

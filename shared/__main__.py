@@ -6,7 +6,7 @@ from typing import Any
 
 import fire
 
-from shared.errors import InputError, install_one_line_errors
+from shared.core.errors import InputError, install_one_line_errors
 
 # Each command imports what it needs when it is called: packing takes no torch.
 
@@ -19,7 +19,7 @@ def package(*names: str, out: str | None = None, repo: str | None = None) -> Non
         out: folder that gets dist and models, default the repository's root.
         repo: OWNER/NAME on GitHub, for the URLs in model_info.json.
     """
-    from shared.packaging import package as run
+    from shared.serving.packaging import package as run
 
     run([str(name) for name in names], out=out, repo=repo)
 
@@ -32,7 +32,7 @@ def check(bundle: str, config_file: str | list[str] = "train", **overrides: Any)
         config_file: one of its configs ("train", "evaluate", "inference", an override), or several in a list.
         overrides: as of python -m monai.bundle run.
     """
-    from shared.checkup import checkup
+    from shared.options.check import checkup
 
     names = [config_file] if isinstance(config_file, str) else [str(name) for name in config_file]
     problems = checkup(str(bundle), names, **overrides)
@@ -62,7 +62,7 @@ def datalist(
         val_share: share of the patients that validates.
         test_share: share of the patients that tests.
     """
-    from shared.datalist import list_layouts, make_datalist
+    from shared.datasets.public import list_layouts, make_datalist
 
     if layout is None:
         print(list_layouts())
@@ -92,7 +92,7 @@ def label(
         train: offer training.
         start: false sets up the app and ends.
     """
-    from shared.label import serve
+    from shared.serving.label import serve
 
     if studies is None:
         raise InputError("where are the images? python -m shared label --studies FOLDER")

@@ -13,10 +13,10 @@ from fire.parser import DefaultParseValue
 from monai.bundle import __main__ as bundle_verbs
 
 from shared import __main__ as verbs
-from shared.checkup import find_bundle, find_config
-from shared.datalist import find_layout
-from shared.errors import InputError
-from shared.overrides import wrong_overrides
+from shared.core.errors import InputError
+from shared.datasets.public import find_layout
+from shared.options.check import find_bundle, find_config
+from shared.options.overrides import wrong_overrides
 
 FENCE = re.compile(r"(?P<note><!-- only checked: [^\n]+ -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 

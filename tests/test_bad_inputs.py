@@ -21,15 +21,15 @@ from tmca import data as tmca_data
 
 import shared
 from shared.backbones.text import build_text_encoder
-from shared.bundle import check_release
-from shared.checkup import checkup
-from shared.data import pictures
-from shared.data.datalists import expand_datalist
-from shared.datalist import make_datalist
-from shared.distributed import own_share, start_processes
-from shared.errors import require
-from shared.packaging import package
-from shared.training import RunCheckpoint, load_weights
+from shared.core.errors import require
+from shared.datasets.datalist import expand_datalist
+from shared.datasets.public import make_datalist
+from shared.engine.distributed import own_share, start_processes
+from shared.engine.training import RunCheckpoint, load_weights
+from shared.io import pictures
+from shared.options.check import checkup
+from shared.options.start_up import check_release
+from shared.serving.packaging import package
 from tests.bundles.bad_input import assert_command_refused, assert_refused, make_place
 from tests.bundles.brainsegdmlf import bad_input as brain
 from tests.bundles.brainsegdmlf import helpers as brain_helpers
@@ -39,7 +39,7 @@ from tests.bundles.release.helpers import WRITE
 from tests.bundles.running import ROOT, assert_lines, files, input_error
 from tests.bundles.tmca import bad_input as tmca
 from tests.bundles.tmca import helpers as tmca_helpers
-from tests.data.layouts.published import SETS
+from tests.datasets.layouts.published import SETS
 
 TABLES: dict[str, tuple[ModuleType, ModuleType]] = {
     "brainsegdmlf": (brain, brain_helpers),

@@ -15,13 +15,13 @@ import pytest
 from monai.bundle import __main__ as bundle_verbs
 
 from shared import __main__ as verbs
-from shared.overrides import wrong_overrides
+from shared.options.overrides import wrong_overrides
 from tests.bundles.brainsegdmlf.helpers import affine, make_case
 from tests.bundles.emclip.helpers import make_heart
 from tests.bundles.release.helpers import SHORT, SMALL, TRAIN, WRITE
 from tests.bundles.running import PLAIN, ROOT
-from tests.data.test_transforms import save_series
 from tests.docs_commands import Command, blocks, config_files, inline, parsed, problems
+from tests.io.test_volumes import save_series
 
 TASKS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *TASKS, *sorted(ROOT.glob("bundles/*/docs/*.md"))]

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from shared.backbones.clip_config import image_statistics
 from shared.backbones.clip_models import create_clip
 from shared.backbones.tuning import apply_tuning
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 
 class ClipImageEncoder(nn.Module):

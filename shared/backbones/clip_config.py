@@ -10,8 +10,8 @@ from typing import Any
 import open_clip
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
-from shared.errors import InputError
-from shared.messages import nearest, reason
+from shared.core.errors import InputError
+from shared.core.messages import nearest, reason
 
 SCHEMAS = ("hf-hub:", "local-dir:")  # open_clip's own prefixes of names
 

@@ -14,8 +14,8 @@ from open_clip.timm_model import TimmModel
 from shared.backbones.clip_config import model_config
 from shared.backbones.clip_weights import check_architecture, fetch_weights, read_clip_checkpoint
 from shared.backbones.sam import load_strictly
-from shared.errors import InputError
-from shared.messages import reason
+from shared.core.errors import InputError
+from shared.core.messages import reason
 
 
 def create_clip(

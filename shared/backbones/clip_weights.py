@@ -13,8 +13,8 @@ from torch import Tensor
 
 from shared.backbones.clip_config import known_models, model_config
 from shared.backbones.sam import read_checkpoint
-from shared.errors import InputError
-from shared.messages import nearest, reason
+from shared.core.errors import InputError
+from shared.core.messages import nearest, reason
 
 
 def fetch_weights(name: str, tag: str) -> tuple[str, bool]:

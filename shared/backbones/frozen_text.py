@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.backbones.text_encoder import TextEncoder, TextFeatures, check_sentences
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 
 class FrozenTextFeatures(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from shared.backbones.sam import load_strictly, read_checkpoint
 from shared.backbones.tuning import apply_tuning
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 
 class LiteMedSamEncoder(nn.Module):

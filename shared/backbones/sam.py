@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from shared.backbones.tuning import TUNINGS as TUNINGS
 from shared.backbones.tuning import apply_tuning
 from shared.backbones.tuning import merge_lora as merge_lora
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 from .sam_attention import SamAttention, is_exporting
 

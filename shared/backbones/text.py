@@ -14,8 +14,8 @@ from shared.backbones.frozen_text import FrozenTextFeatures
 from shared.backbones.text_clip import ClipTextEncoder, text_encoder_of
 from shared.backbones.text_encoder import TextEncoder, TextFeatures
 from shared.backbones.text_hugging_face import HuggingFaceTextEncoder, build_hugging_face_encoder
-from shared.errors import InputError
-from shared.messages import nearest
+from shared.core.errors import InputError
+from shared.core.messages import nearest
 
 __all__ = [
     "ClipTextEncoder",

@@ -18,8 +18,8 @@ from shared.backbones.clip_config import SCHEMAS, model_config
 from shared.backbones.text_encoder import TextEncoder, TextFeatures
 from shared.backbones.text_hugging_face import cut_end
 from shared.backbones.tuning import apply_tuning
-from shared.errors import InputError
-from shared.messages import reason
+from shared.core.errors import InputError
+from shared.core.messages import reason
 
 
 class ClipTextEncoder(TextEncoder):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 
 class TextFeatures(NamedTuple):

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from shared.backbones.text_encoder import TextEncoder, TextFeatures
 from shared.backbones.tuning import apply_tuning
-from shared.errors import InputError
-from shared.messages import reason
+from shared.core.errors import InputError
+from shared.core.messages import reason
 
 POOLINGS = ("mean", "cls")
 WEIGHT_FILES = (

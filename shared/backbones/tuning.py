@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from shared.backbones.fused_attention import FusedAttention
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 TUNINGS = ("full", "frozen", "lora")
 QKV = r".*\.attn\.qkv"  # the attention's input projection in SAM, in timm and in `FusedAttention`

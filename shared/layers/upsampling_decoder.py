@@ -11,7 +11,7 @@ from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 NORMS: dict[str, Any] = {"instance": ("instance", {"affine": True}), "batch": "batch"}
 

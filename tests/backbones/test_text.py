@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from shared.backbones.text import ClipTextEncoder, FrozenTextFeatures, build_clip, build_text_encoder
 from shared.backbones.text_clip import small_tokenizer
 from shared.backbones.tuning import merge_lora
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 VISION = {"image_size": 32, "patch_size": 16, "width": 16, "head_width": 8, "layers": 4}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}

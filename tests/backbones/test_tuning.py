@@ -6,7 +6,7 @@ from torch import nn
 
 from shared.backbones.fused_attention import FusedAttention
 from shared.backbones.tuning import apply_tuning, merge_lora
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 
 class Block(nn.Module):

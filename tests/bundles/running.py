@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
-from shared.errors import InputError, find_input_error
+from shared.core.errors import InputError, find_input_error
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN: dict[str, Any] = {"device": "cpu", "amp": False}

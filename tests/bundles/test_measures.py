@@ -1,16 +1,19 @@
 """Each bundle measures what its masks mean, and leaves it out where it is told to."""
 
+import brainsegdmlf.measures
+import emclip.measures
 import pytest
+import tmca.measures
 
-from shared import dicom_seg, measures
+from shared.io import dicom_seg
 from tests.bundles.running import ROOT, workflow
 
 CASES = [
-    ("brainsegdmlf", ["inference"], measures.lesions, True),
-    ("brainsegdmlf", ["inference", "brats"], measures.lesions, True),
-    ("emclip", ["inference"], measures.cup_to_disc, True),
-    ("emclip", ["inference", "cardiac"], measures.heart, True),
-    ("tmca", ["inference"], measures.chest, True),
+    ("brainsegdmlf", ["inference"], brainsegdmlf.measures.lesions, True),
+    ("brainsegdmlf", ["inference", "brats"], brainsegdmlf.measures.lesions, True),
+    ("emclip", ["inference"], emclip.measures.cup_to_disc, True),
+    ("emclip", ["inference", "cardiac"], emclip.measures.heart, True),
+    ("tmca", ["inference"], tmca.measures.chest, True),
 ]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from shared.data import cases
-from shared.data.phantoms.brain import make_brain_phantoms
+from brainsegdmlf.phantoms.dataset import make_brain_phantoms
+from shared.datasets import cases
 
 dataset_file = partial(cases.dataset_file, maker=make_brain_phantoms)
 load_split = partial(cases.load_split, maker=make_brain_phantoms)

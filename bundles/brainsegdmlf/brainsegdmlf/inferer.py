@@ -10,8 +10,8 @@ from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.inferers import Inferer, SliceInferer
 
-from shared.errors import InputError
-from shared.precision import Device, PrecisionInferer
+from shared.core.errors import InputError
+from shared.engine.precision import Device, PrecisionInferer
 
 PLANES = {"axial": (2,), "all": (2, 1, 0)}
 THINNEST_TO_THICKEST = 1.25  # voxels that differ by less show the same anatomy in every plane

@@ -23,9 +23,9 @@ runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
 
 from monai.bundle import run  # noqa: E402
 
-from shared.data.datalists import expand_datalist  # noqa: E402
-from shared.data.phantoms.brain import make_brain_phantoms  # noqa: E402
-from shared.recipes import repeated, train_once, write_datalist  # noqa: E402
+from brainsegdmlf.phantoms.dataset import make_brain_phantoms  # noqa: E402
+from shared.datasets.datalist import expand_datalist  # noqa: E402
+from shared.engine.recipes import repeated, train_once, write_datalist  # noqa: E402
 
 TRAIN = str(BUNDLE / "configs" / "train.json")
 EVALUATE = str(BUNDLE / "configs" / "evaluate.json")

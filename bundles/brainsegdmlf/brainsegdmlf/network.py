@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.backbones.sam import build_encoder
-from shared.errors import InputError
+from shared.core.errors import InputError
 from shared.layers.modality_fusion import DynamicModalFusion, drop_modalities
 from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from monai.utils import ensure_tuple
 
-from shared.check import require
-from shared.data import cases
-from shared.data.cases import Items
-from shared.data.datalists import expand_datalist, is_missing
-from shared.data.phantoms.fundus import make_fundus_phantoms
-from shared.errors import InputError
+from emclip.phantoms.dataset import make_fundus_phantoms
+from shared.core.errors import InputError, require
+from shared.core.missing import is_missing
+from shared.datasets import cases
+from shared.datasets.cases import Items
+from shared.datasets.datalist import expand_datalist
 
 SOURCE, UNSEEN = "source", "unseen"  # domains of cases whose list names none
 
@@ -29,13 +29,13 @@ load_input = partial(cases.load_input, maker=make_fundus_phantoms)
 def preflight(
     items: Sequence[Items], structures: Mapping[str, Any], sentences: Sequence[str], *arguments: Any, **options: Any
 ) -> None:
-    """Check, before anything long begins, the classes and what `shared.data.cases.preflight` does.
+    """Check, before anything long begins, the classes and what `shared.datasets.cases.preflight` does.
 
     Args:
         items: lists of cases.
         structures: by name; ``labelled`` of a case may name no other.
         sentences: the background's, then one a structure.
-        arguments, options: others of `shared.data.cases.preflight`.
+        arguments, options: others of `shared.datasets.cases.preflight`.
 
     Raises:
         InputError: every problem, one line each.

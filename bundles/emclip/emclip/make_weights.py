@@ -24,9 +24,9 @@ import fire
 BUNDLE = Path(__file__).resolve().parents[1]
 runpy.run_path(str(BUNDLE / "emclip" / "prepare.py"))
 
-from shared.data.datalists import expand_datalist  # noqa: E402
-from shared.data.phantoms.fundus import make_fundus_phantoms  # noqa: E402
-from shared.recipes import between, kept, repeated, ship, train_once, write_datalist  # noqa: E402
+from emclip.phantoms.dataset import make_fundus_phantoms  # noqa: E402
+from shared.datasets.datalist import expand_datalist  # noqa: E402
+from shared.engine.recipes import between, kept, repeated, ship, train_once, write_datalist  # noqa: E402
 
 TRAIN = str(BUNDLE / "configs" / "train.json")
 SIZE = {"image_size": [192, 192]}  # finer than they are used at: as good there, and better than at 128

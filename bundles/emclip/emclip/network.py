@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from shared.backbones.clip_config import model_config
 from shared.backbones.text import build_clip
-from shared.errors import InputError
+from shared.core.errors import InputError
 from shared.layers.em_clustering import EMAggregation, unit
 from shared.layers.fitting import pad_to_multiple, standardize
 from shared.layers.text_conditioning import TextToPixelAttention

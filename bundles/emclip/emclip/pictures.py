@@ -12,8 +12,8 @@ import ignite.distributed as idist
 import torch
 from monai.data import MetaTensor
 
-from shared.cluster_pictures import save_responsibilities
-from shared.data.cases import Items
+from emclip.cluster_pictures import save_responsibilities
+from shared.datasets.cases import Items
 
 
 def show_clusters(

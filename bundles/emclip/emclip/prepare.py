@@ -14,6 +14,6 @@ for folder in (str(home), str(root)):
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
-from shared.bundle import start  # noqa: E402  (the path is set just above)
+from shared.options.start_up import start  # noqa: E402  (the path is set just above)
 
 start(root, home)

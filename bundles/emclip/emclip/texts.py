@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.backbones.text import FrozenTextFeatures, TextEncoder
-from shared.errors import InputError
+from shared.core.errors import InputError
 from shared.layers.text_conditioning import PromptLearner
 
 CAPACITY = 16  # classes for which the weights have room

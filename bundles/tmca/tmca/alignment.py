@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 from .blocks import TEMPERATURE
 from .network import AlignmentInput

@@ -7,17 +7,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from shared.check import require
-from shared.data import cases
-from shared.data.cases import Items
-from shared.data.phantoms.chest import make_chest_phantoms
-from shared.errors import InputError
+from shared.core.errors import InputError, require
+from shared.datasets import cases
+from shared.datasets.cases import Items
+from tmca.phantoms.dataset import make_chest_phantoms
 
 TEXT = "text"  # key of the sentence in the data list
 
 
 def preflight(items: Sequence[Items], output_dir: str | os.PathLike, labels: Sequence[int] | None = None) -> None:
-    """Check what `shared.data.cases.preflight` does of pictures; how many have no sentence is logged once.
+    """Check what `shared.datasets.cases.preflight` does of pictures; how many have no sentence is logged once.
 
     Raises:
         InputError: every problem, one line each.
@@ -31,7 +30,7 @@ def preflight(items: Sequence[Items], output_dir: str | os.PathLike, labels: Seq
 
 
 def load_split(dataset_dir: str | os.PathLike, split: str, builtin_dir: str | os.PathLike) -> Items:
-    """Return the cases of a split with their sentences, see `shared.data.cases.load_split` and `with_sentences`."""
+    """Return the cases of a split with their sentences, see `shared.datasets.cases.load_split` and `with_sentences`."""
     return with_sentences(cases.load_split(dataset_dir, split, builtin_dir, maker=make_chest_phantoms))
 
 

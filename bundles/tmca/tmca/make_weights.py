@@ -19,9 +19,9 @@ import fire
 BUNDLE = Path(__file__).resolve().parents[1]
 runpy.run_path(str(BUNDLE / "tmca" / "prepare.py"))
 
-from shared.data.datalists import expand_datalist  # noqa: E402
-from shared.data.phantoms.chest import make_chest_phantoms  # noqa: E402
-from shared.recipes import ship, train_once, write_datalist  # noqa: E402
+from shared.datasets.datalist import expand_datalist  # noqa: E402
+from shared.engine.recipes import ship, train_once, write_datalist  # noqa: E402
+from tmca.phantoms.dataset import make_chest_phantoms  # noqa: E402
 
 CONFIGS = [str(BUNDLE / "configs" / name) for name in ("train.json", "qata.json")]
 

@@ -8,7 +8,7 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import Flip, MapTransform, RandomizableTransform
 
-from shared.data.phantoms.chest_report import mirror_sentence
+from tmca.phantoms.report import mirror_sentence
 
 
 class RandMirrord(RandomizableTransform, MapTransform):

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shared.backbones.text import TextEncoder
-from shared.data.cases import Items
-from shared.overlays import INK, PAPER, PREDICTION
+from shared.datasets.cases import Items
+from shared.results.overlays import INK, PAPER, PREDICTION
 
 from .data import TEXT
 from .pyramid import STRIDES

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
-from shared.errors import InputError
-from shared.messages import nearest, reason
+from shared.core.errors import InputError
+from shared.core.messages import nearest, reason
 
 STRIDES = (4, 8, 16, 32)
 PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")  # timm's own, of names

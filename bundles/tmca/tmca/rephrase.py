@@ -8,9 +8,9 @@ from typing import Any
 
 from monai.transforms import RandomizableTransform
 
-from shared.data.phantoms.chest_report import parse
-from shared.data.phantoms.chest_wording import reword
-from shared.errors import InputError
+from shared.core.errors import InputError
+from tmca.phantoms.report import parse
+from tmca.phantoms.wording import reword
 
 
 class RandRephrased(RandomizableTransform):

@@ -14,11 +14,11 @@ import pandas as pd
 from ignite.engine import Engine
 from monai.utils import convert_to_numpy
 
-from shared.files import write_atomic
-from shared.metrics import dice, surface_metrics
-from shared.overlays import save_overlay
-from shared.report import CaseReport, ReportHandler, case_name
-from shared.tables import aligned, markdown
+from shared.core.files import write_atomic
+from shared.results.metrics import dice, surface_metrics
+from shared.results.overlays import save_overlay
+from shared.results.report import CaseReport, ReportHandler, case_name
+from shared.results.tables import aligned, markdown
 
 from .data import TEXT
 from .variants import KEYS
@@ -48,8 +48,8 @@ def mask_metrics(pred: np.ndarray, label: np.ndarray, hd95: bool = True) -> dict
     """Compare two masks (H, W).
 
     Returns:
-        ``dice`` and ``iou`` in [0, 1] (both empty: 1); ``hd95_px`` as `shared.metrics.surface_metrics`, NaN if not
-        asked for, as it takes longest; ``pred_px`` and ``common_px``, areas of the prediction and of what both share.
+        ``dice`` and ``iou`` in [0, 1] (both empty: 1); ``hd95_px`` as `shared.results.metrics.surface_metrics`, NaN
+        unless asked for, as it takes longest; ``pred_px`` and ``common_px``, areas of prediction and overlap.
     """
     pred, label = pred > 0, label > 0
     common, united = int((pred & label).sum()), int((pred | label).sum())

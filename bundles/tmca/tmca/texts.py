@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from shared.backbones.text import TextEncoder, TextFeatures
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 CACHED = 1024  # sentences of a frozen encoder that are kept
 PLACEHOLDER = "-"  # encoded, and never read, where a batch has no sentence at all

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from shared.data.cases import Items
+from shared.datasets.cases import Items
 
 from .data import TEXT
 

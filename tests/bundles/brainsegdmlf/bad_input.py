@@ -27,7 +27,7 @@ from tests.bundles.bad_input import (
     output_under_a_file,
     unknown_split,
 )
-from tests.data.test_transforms import save_series
+from tests.io.test_volumes import save_series
 
 
 class Place(bad_input.Place):

@@ -23,8 +23,8 @@ from tests.bundles.brainsegdmlf.helpers import (
     workflow,
     write_case,
 )
-from tests.data.test_dicom_frames import save_frames
-from tests.data.test_transforms import save_series
+from tests.io.test_dicom_frames import save_frames
+from tests.io.test_volumes import save_series
 
 
 def result(output: Path, case_id: str) -> Path:

@@ -7,7 +7,7 @@ import torch
 from brainsegdmlf.inferer import PlaneInferer
 from monai.data import MetaTensor
 
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 OPTIONS = {"roi_size": (4, 4), "sw_batch_size": 3, "overlap": 0.25, "mode": "gaussian"}
 

@@ -11,7 +11,7 @@ import pytest
 import torch.distributed as dist
 import torch.multiprocessing as processes
 
-from shared.data.cases import dataset_file
+from shared.datasets.cases import dataset_file
 from tests.bundles.brainsegdmlf.helpers import CONFIGS, TRAIN, workflow
 from tests.bundles.running import free_port, input_error, train_in_two
 
@@ -55,6 +55,6 @@ def test_without_torchrun(data_dir, tmp_path, monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     settings = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path / "out"), **TRAIN}
     flow = workflow("train", ["train", "multi_gpu_train"], **settings)
-    flow.parser["device"] = {"_target_": "shared.distributed.start_processes", "_requires_": "@code"}
+    flow.parser["device"] = {"_target_": "shared.engine.distributed.start_processes", "_requires_": "@code"}
     assert "torchrun --nproc_per_node=2" in input_error(flow.initialize)
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from monai.networks.utils import convert_to_onnx
 
 from shared.backbones.sam import build_sam_encoder, merge_lora
-from shared.errors import InputError
+from shared.core.errors import InputError
 
 
 def build(seed=0, stir=False, **options):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from emclip.phantoms.dataset import make_fundus_phantoms
 
-from shared.data.phantoms.fundus import make_fundus_phantoms
 from tests.bundles.emclip.helpers import TRAIN, workflow
 from tests.bundles.running import Run, recorded
 

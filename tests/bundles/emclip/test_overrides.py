@@ -5,9 +5,9 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
+from emclip.postprocessing.convex import ConvexHulld
+from emclip.postprocessing.drawn_size import DrawnSized
 
-from shared.data.convex import ConvexHulld
-from shared.data.drawn_size import DrawnSized
 from tests.bundles.emclip.helpers import workflow
 from tests.bundles.running import input_error
 

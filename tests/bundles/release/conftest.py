@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.packaging import package
+from shared.serving.packaging import package
 from tests.bundles.release.helpers import NAMES, SHORT, SMALL, TRAIN, VERBS, Release, python
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tmca.phantoms.dataset import make_chest_phantoms
 
-from shared.data.phantoms.chest import make_chest_phantoms
 from tests.bundles.running import Run, recorded
 from tests.bundles.tmca.helpers import NETWORK, TRAIN, workflow
 

@@ -1,0 +1,1 @@
+"""Brain phantoms: the built-in data set."""

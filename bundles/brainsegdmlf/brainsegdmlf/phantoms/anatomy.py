@@ -1,0 +1,221 @@
+"""Head anatomy for made brain MR: MNI152 tissue maps, sharpened, deformed at random, sampled on any grid.
+
+Template: MNI152 2009a symmetric (Fonov 2009, 2011) as shipped inside nilearn. A group average is blurred where folds
+differ between people, so the tissue maps are sharpened with the template's own T1, then roughened at random per case.
+All arrays are indexed (right, anterior, superior) growing; lengths are mm.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import ndimage
+
+from shared.core.errors import InputError
+
+Array = np.ndarray
+
+TEMPLATE_MARGIN = 10  # mm of air kept round the template's brain, more than any deformation reaches
+T1_MEANS = (100.0, 170.0, 222.0)  # measured in the template after sharpening: CSF, grey, white
+T1_SPREADS = (28.0, 16.0, 14.0)
+WARP_SCALES, WARP_AMPLITUDES = (60.0, 22.0, 9.0), np.array([2.5, 1.3, 0.6])  # mm: head shape, lobes, gyri; our choice
+CHANNELS = ("csf", "gm", "wm", "depth", "ventricle_distance", "cortex_distance", "deep")
+
+
+@dataclass(frozen=True)
+class Template:
+    """Channels of `CHANNELS`, float32 (1, 7, X, Y, Z) at 1 mm, and the MNI position of the first voxel."""
+
+    volumes: torch.Tensor
+    origin: Array
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One head on a grid; every array is float32 (X, Y, Z) unless said.
+
+    mni: (3, X, Y, Z) template position; csf, gm, wm: fractions that sum to 1; ventricle: fraction (part of csf);
+    deep: fraction that lies in the deep nuclei; depth: distance below the brain's surface (negative outside);
+    ventricle_distance, cortex_distance: distance to the nearest ventricle wall and to cortical grey matter.
+    """
+
+    mni: Array
+    csf: Array
+    gm: Array
+    wm: Array
+    ventricle: Array
+    deep: Array
+    depth: Array
+    ventricle_distance: Array
+    cortex_distance: Array
+
+
+def _signed_distance(mask: Array, step: int = 1) -> Array:
+    """Distance to the border of `mask` in voxels, positive outside; `step` 2 measures every other one."""
+    few = mask[::step, ::step, ::step]
+    distance = ndimage.distance_transform_edt(~few) - ndimage.distance_transform_edt(few)
+    return ndimage.zoom(step * distance.astype(np.float32), np.divide(mask.shape, few.shape), order=1, grid_mode=False)
+
+
+def _ventricle_distance(mask: Array) -> Array:
+    """Signed distance to the ventricles, exact to 24 mm and constant beyond, where most of the time would go."""
+    found = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = tuple(slice(max(s.start - 24, 0), s.stop + 24) for s in found)
+    out = np.full(mask.shape, 24, np.float32)
+    out[box] = np.minimum(_signed_distance(mask[box]), 24)
+    return out
+
+
+def _ventricles(csf: Array, mni: Array) -> Array:
+    """The lateral and third ventricles: the one CSF component inside a central box, the cisterns cut away."""
+    x, y, z = np.abs(mni[0]), mni[1], mni[2]
+    box = (x < 36) & (y > -68) & (y < 42) & (z > -3) & (z < 36) & ~((y < -25) & (x < 9) & (z < 8))
+    parts, _ = ndimage.label((csf > 0.5) & box)
+    return parts == np.bincount(parts.ravel())[1:].argmax() + 1
+
+
+def _deep_nuclei(gm: Array, mni: Array) -> Array:
+    """Soft mask of thalamus, caudate, putamen, pallidum: the grey matter inside a central ellipsoid."""
+    x, y, z = mni
+    inside = (x / 33) ** 2 + ((y + 2) / 31) ** 2 + ((z - 5) / 19) ** 2
+    return np.clip(gm * 1.3, 0, 1) / (1 + np.exp(np.clip((inside - 1) * 12, -30, 30)))
+
+
+@functools.lru_cache(maxsize=1)
+def load_template() -> Template:
+    """Read nilearn's MNI152 files once per process, sharpen the tissue maps and measure the distances."""
+    package = importlib.util.find_spec("nilearn")  # found, not imported: only its files are needed
+    if package is None or package.origin is None:
+        raise InputError("the brain phantoms need the MNI152 files of nilearn: pip install nilearn")
+    folder = Path(package.origin).parent / "datasets" / "data"
+    images = [nib.load(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz") for name in ("t1", "gm", "wm")]
+    t1, gm, wm = (np.asanyarray(image.dataobj).astype(np.float32) for image in images)  # type: ignore[attr-defined]
+    gm, wm = gm / 255, wm / 255
+    brain = ndimage.binary_fill_holes(t1 > 0)
+    corners = [np.flatnonzero(brain.any(tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
+    crop = tuple(slice(low, high + 1) for low, high in corners)
+    t1, gm, wm, brain = (np.pad(volume[crop], TEMPLATE_MARGIN) for volume in (t1, gm, wm, brain))
+    origin = images[0].affine[:3, 3] + [low - TEMPLATE_MARGIN for low, _ in corners]  # type: ignore[attr-defined]
+    mni = np.indices(t1.shape, dtype=np.float32) + origin[:, None, None, None].astype(np.float32)
+
+    weight = ndimage.gaussian_filter(brain.astype(np.float32), 2.0) + 1e-3
+    sharp = t1 + 1.5 * (
+        t1 - ndimage.gaussian_filter(t1, 2.0) / weight
+    )  # unsharp mask that does not see the air outside
+    prior = np.stack([np.clip(brain - gm - wm, 0, 1), gm, wm])
+    log = 1.2 * np.log(prior + 0.02)
+    log -= np.stack([(sharp - mean) ** 2 / (2 * spread**2) for mean, spread in zip(T1_MEANS, T1_SPREADS)])
+    log -= log.max(0)
+    log = np.where(brain, np.clip(log, -8, 0), np.array([0, -8, -8], np.float32)[:, None, None, None])
+
+    fractions = np.exp(log) / np.exp(log).sum(0)
+    deep = _deep_nuclei(gm, mni)
+    cortex = (fractions[1] > 0.5) & (deep < 0.3)
+    channels = [
+        *log,
+        -_signed_distance(brain, step=2),
+        _ventricle_distance(_ventricles(fractions[0], mni)),
+        np.maximum(_signed_distance(cortex, step=2), 0),
+        deep,
+    ]
+    volumes = torch.from_numpy(np.stack(channels, dtype=np.float32, casting="same_kind"))[None]
+    return Template(volumes.contiguous(memory_format=torch.channels_last_3d), origin)  # one cache line a point
+
+
+def _upsample(field: Array, shape: Sequence[int]) -> Array:
+    """Trilinear interpolation of `field` to `shape`, corner to corner."""
+    coarse = torch.from_numpy(field)[None, None]
+    return torch.nn.functional.interpolate(coarse, tuple(shape), mode="trilinear", align_corners=True)[0, 0].numpy()
+
+
+def smooth_noise(
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spacing: Sequence[float] | Array,
+    *scales: float,
+    amplitudes: Sequence[float] | Array = (1.0,),
+) -> Array:
+    """Sum of Gaussian random fields, float32 of `shape`, mean about 0.
+
+    Args:
+        rng: source of randomness.
+        shape: grid size.
+        spacing: mm per voxel.
+        scales: correlation lengths in mm, coarse to fine.
+        amplitudes: standard deviation of the field of each scale.
+    """
+    total = np.zeros((1, 1, 1), np.float32)
+    for scale, amplitude in zip(scales, amplitudes):
+        coarse = [max(4, int(np.ceil(n * d / (scale / 2))) + 2) for n, d in zip(shape, spacing)]
+        field = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), 1.0)
+        total = _upsample(total, coarse) + field * (amplitude / (field.std() + 1e-6))
+    return _upsample(total, shape)
+
+
+def sigmoid(x: Array) -> Array:
+    """Logistic function; `x` in units of the transition's width."""
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+
+
+def _random_pose(rng: np.random.Generator) -> Array:
+    """3 x 3 matrix from head space to template space: rotation of a few degrees, proportions, slight shear."""
+    a, b, c = rng.normal(0, np.deg2rad(4), 3)
+    rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    rz = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    shear = np.eye(3) + np.triu(rng.normal(0, 0.02, (3, 3)), 1)
+    return rx @ ry @ rz @ shear @ np.diag(rng.uniform(0.97, 1.03, 3))
+
+
+def _sample(template: Template, mni: Array) -> Array:
+    """Template channels at `mni` (3, X, Y, Z): float32 (7, X, Y, Z), trilinear, edge values outside."""
+    size = torch.tensor(template.volumes.shape[2:], dtype=torch.float32)
+    index = torch.from_numpy(mni - template.origin[:, None, None, None].astype(np.float32))
+    grid = (2 * index / (size - 1)[:, None, None, None] - 1).flip(0).movedim(0, -1)[None]
+    return torch.nn.functional.grid_sample(template.volumes, grid, padding_mode="border", align_corners=True)[0].numpy()
+
+
+def make_anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], matrix: Array) -> Anatomy:
+    """Draw one head: pose, smooth deformation, ventricle size, atrophy and individual folds.
+
+    Args:
+        rng: consumed in a fixed order, so a seed gives one head.
+        shape: grid size (X, Y, Z); its centre is put at the middle of the brain.
+        spacing: mm per voxel along the three axes.
+        matrix: 3 x 3 rotation from grid axes to head axes, divided by the size of the head (1: the template's).
+    """
+    template = load_template()
+    offsets = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * d for n, d in zip(shape, spacing)]
+    to_mni = (_random_pose(rng) @ matrix).astype(np.float32)
+    centre = np.array([0, -18, 10], np.float32) + rng.normal(0, 1.5, 3).astype(np.float32)
+    mni = np.empty((3, *shape), np.float32)
+    for axis in range(3):
+        x, y, z = (to_mni[axis, k] * offsets[k] for k in range(3))
+        mni[axis] = x[:, None, None] + y[None, :, None] + z[None, None, :] + centre[axis]
+        mni[axis] += smooth_noise(
+            rng, shape, spacing, *WARP_SCALES, amplitudes=WARP_AMPLITUDES * rng.uniform(0.6, 1.3, 3)
+        )
+
+    csf, gm, wm, depth, ventricle_distance, cortex_distance, deep = _sample(template, mni)
+    csf += rng.uniform(-1.5, 1.2)  # atrophy opens the sulci
+    wm += rng.uniform(0.0, 1.2)  # the cortex is thinner than its average over people
+    for logit in (csf, gm, wm):
+        logit += 0.9 * smooth_noise(rng, shape, spacing, 5.0)
+    top = np.maximum(np.maximum(csf, gm), wm)
+    csf, gm, wm = (np.exp(rng.uniform(1.0, 1.5) * (logit - top)) for logit in (csf, gm, wm))
+    ventricle_distance -= rng.beta(1, 2.5) * 3.5 - 0.3 + 0.4 * smooth_noise(rng, shape, spacing, 15.0)
+    x, y, z = mni
+    septum = np.exp(-((x / 0.7) ** 2)) * sigmoid((y + 18) / 2) * sigmoid((30 - y) / 2) * sigmoid((z - 7 + y / 4) / 1.5)
+    ventricle = sigmoid(-ventricle_distance / 0.35) * (1 - septum)
+    total = csf + gm + wm
+    gm, wm = (fraction / total * (1 - ventricle) for fraction in (gm, wm))
+    wm += septum * sigmoid(-ventricle_distance / 0.35)
+    csf = np.clip(1 - gm - wm, 0, 1)
+    return Anatomy(mni, csf, gm, wm, ventricle, deep * gm, depth, ventricle_distance, cortex_distance)

@@ -1,0 +1,246 @@
+"""Made brain MR cases with white-matter lesions: four sequences, a lesion mask, a true geometry. Not clinical data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel.openers import Opener
+from scipy import ndimage
+
+from brainsegdmlf.phantoms.anatomy import Anatomy, Array, make_anatomy, smooth_noise
+from brainsegdmlf.phantoms.contrast import SEQUENCES, make_sequences
+from brainsegdmlf.phantoms.lesions import Lesions, make_lesions
+from shared.core.errors import InputError
+from shared.datasets.builtin import already_made, run_jobs, write_datalist
+
+RECIPE_VERSION = 4  # raise it whenever the same seed gives other images
+HEAD_MM = (164.0, 200.0, 172.0)  # field round a head of the template's size, tilted and deformed; cropped afterwards
+HEAD_SIZES = (0.83, 0.96)  # of the template's length: the MNI152 brain is larger than a living one
+CROP_MARGIN = 4  # voxels of air kept round the brain
+THICKNESSES, THICKNESS_WEIGHTS = (1.0, 2.0, 3.0, 4.0), (0.04, 0.14, 0.32, 0.50)  # mm; thin ones cost most time
+STORAGE_ORDERS = ("RAS", "LAS", "LPS", "RPS", "PSR")  # what scanners and converters write
+SMALLEST_LESION = 10.0  # mm3; what is smaller readers do not mark
+FULL_SCALE = 3000  # largest stored number, about what DICOM MR uses
+DESCRIPTION = "Made brain MR (FLAIR, T1, T1 after contrast, T2) with white-matter lesions; synthetic, not clinical data"
+LICENCE = "Apache-2.0; anatomy derived from MNI152 2009a (Fonov 2009, 2011; McGill licence: free use with this notice)"
+
+Maps = TypeVar("Maps", Anatomy, Lesions)
+
+
+@dataclass(frozen=True)
+class BrainCase:
+    """One made case; all arrays share the shape (X, Y, Z) and the affine.
+
+    images: int16 per sequence, exactly 0 outside the brain; label: uint8, 1 in lesions;
+    affine: 4 x 4, voxel index to world mm (RAS+).
+    """
+
+    images: dict[str, Array]
+    label: Array
+    affine: Array
+
+
+def _merge_slices(maps: Maps, factor: int) -> Maps:
+    """Average every `factor` thin slices (last axis) into a thick one: the partial volume of a real slice."""
+
+    def merge(field: Array) -> Array:
+        return sum(field[..., part::factor] for part in range(factor)) / np.float32(factor)
+
+    if factor == 1:
+        return maps
+    return type(maps)(*(merge(getattr(maps, field.name)) for field in fields(maps)))
+
+
+def _skull_strip(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float]) -> Array:
+    """Brain mask with the errors of automatic tools: too tight or too loose, uneven."""
+    border = rng.uniform(-2.0, 1.2) + rng.uniform(0.2, 1.0) * smooth_noise(rng, anatomy.depth.shape, spacing, 15.0)
+    parts, _ = ndimage.label(anatomy.depth + border > 0)
+    return parts == np.bincount(parts.ravel())[1:].argmax() + 1
+
+
+def _label(anatomy: Anatomy, lesions: Lesions, mask: Array, spacing: Sequence[float]) -> Array:
+    """What a reader would mark: voxels that are mostly lesion and hardly fluid, in spots large enough to be seen."""
+    marked = (lesions.volume > 0.5) & (anatomy.csf < 0.35) & mask
+    spots, _ = ndimage.label(marked, np.ones((3, 3, 3)))
+    large = np.bincount(spots.ravel()) * np.prod(spacing) >= SMALLEST_LESION
+    large[0] = False
+    return large[spots].astype(np.uint8)
+
+
+def _to_int16(rng: np.random.Generator, image: Array, mask: Array) -> Array:
+    """Scale to the numbers of some scanner, at least 1 in the brain and 0 outside."""
+    top = np.percentile(image[mask], 99.9) / rng.uniform(0.1, 1.0)
+    return np.where(mask, np.clip(image / top * FULL_SCALE, 1, 32767), 0).astype(np.int16)
+
+
+def _rotation(rng: np.random.Generator) -> Array:
+    """Small oblique tilt of the slices (3 x 3), none in half of the cases."""
+    angles = rng.normal(0, np.deg2rad(5), 3) * (rng.random() < 0.5)
+    (a, b, c), eye = angles, np.eye(3)
+    generator = np.cross(eye, np.array([a, b, c]))
+    rotation, _ = np.linalg.qr(eye + generator)
+    return rotation * np.sign(np.diag(rotation))
+
+
+def _store(arrays: list[Array], affine: Array, order: str) -> tuple[list[Array], Array]:
+    """Flip and permute the axes to the storage `order` (such as "LPS") without moving anything in the world."""
+    start, end = nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(order)
+    turn = nib.orientations.ornt_transform(start, end)
+    moved = affine @ nib.orientations.inv_ornt_aff(turn, arrays[0].shape)
+    return [np.ascontiguousarray(nib.orientations.apply_orientation(array, turn)) for array in arrays], moved
+
+
+def make_brain_case(
+    seed: int,
+    *,
+    spacing: Sequence[float] | None = None,
+    sequences: Sequence[str] = SEQUENCES,
+    lesions: bool = True,
+    hard: bool = False,
+) -> BrainCase:
+    """Make one case; the same arguments give the same arrays on one machine.
+
+    Args:
+        seed: any non-negative integer.
+        spacing: mm per voxel (right, anterior, superior); None draws 0.9-1.1 mm in plane and 1-4 mm slices.
+        sequences: which of "flair", "t1", "t1ce", "t2" to make, in this order.
+        lesions: False gives the same head without lesions.
+        hard: brighter look-alikes, and a label that leaves out what a reader would not see; a network learns them more
+            slowly and marks less in real patients that is no lesion.
+
+    Returns:
+        A `BrainCase` in a random storage order (RAS, LPS, ...), some of them oblique.
+
+    Raises:
+        InputError: if a sequence is unknown or a spacing is not positive.
+    """
+    if unknown := [name for name in sequences if name not in SEQUENCES]:
+        raise InputError(f"unknown sequence {unknown[0]!r}: choose from {', '.join(SEQUENCES)}")
+    if spacing is not None and (len(spacing) != 3 or min(spacing) <= 0):
+        raise InputError(f"spacing must be three positive lengths in mm, not {spacing!r}")
+    geometry, head, spots, look = np.random.default_rng(seed).spawn(4)
+    drawn = (*geometry.uniform([0.9] * 2, [1.1] * 2), geometry.choice(THICKNESSES, p=THICKNESS_WEIGHTS))
+    mm = [float(d) for d in (drawn if spacing is None else spacing)]
+    rotation, order = _rotation(geometry), str(geometry.choice(STORAGE_ORDERS, p=[0.3, 0.2, 0.3, 0.1, 0.1]))
+
+    factor = 2 if mm[2] > 2.2 else 1  # thin slices that make up a thick one
+    fine = [mm[0], mm[1], mm[2] / factor]
+    size = float(geometry.uniform(*HEAD_SIZES))
+    shape = [int(np.ceil(size * length / d)) for length, d in zip(HEAD_MM, mm)]
+    thin = make_anatomy(head, (*shape[:2], shape[2] * factor), fine, rotation / size)
+    spread = make_lesions(spots, thin, fine) if lesions else Lesions.none(thin.wm.shape)
+    anatomy, found = _merge_slices(thin, factor), _merge_slices(spread, factor)
+
+    mask = _skull_strip(look, anatomy, mm)
+    images = make_sequences(look, anatomy, found, mm, sequences, hard)
+    box = tuple(
+        slice(max(s.start - CROP_MARGIN, 0), min(s.stop + CROP_MARGIN, n))
+        for s, n in zip(ndimage.find_objects(mask.astype(np.uint8))[0], mask.shape)
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * np.array(mm)
+    affine[:3, 3] = rotation @ (([s.start for s in box] - (np.array(shape) - 1) / 2) * np.array(mm)) + geometry.normal(
+        0, 15, 3
+    )
+    stored = [_to_int16(look, images[name], mask)[box] for name in sequences]
+    marked = _label(anatomy, found, mask, mm) if hard else ((found.volume > 0.5) & mask).astype(np.uint8)
+    label = marked[box]
+    arrays, affine = _store([*stored, label], affine, order)
+    return BrainCase(dict(zip(sequences, arrays)), arrays[-1], affine)
+
+
+def _write_case(folder: Path, seed: int, sequences: Sequence[str], hard: bool) -> None:
+    """Write ``<folder>/<sequence>.nii.gz`` and ``<folder>/lesion.nii.gz`` (light compression: made data is noise)."""
+    threads, level = torch.get_num_threads(), Opener.default_compresslevel
+    torch.set_num_threads(1)  # one process a core; more threads would only fight
+    Opener.default_compresslevel = 1
+    try:
+        case = make_brain_case(seed, sequences=sequences, hard=hard)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in {**case.images, "lesion": case.label}.items():
+            nib.save(nib.Nifti1Image(array, case.affine), folder / f"{name}.nii.gz")
+    finally:
+        Opener.default_compresslevel = level
+        torch.set_num_threads(threads)
+
+
+def _datalist(counts: Sequence[int], recipe: dict[str, Any]) -> dict[str, Any]:
+    """Decathlon-style content of ``dataset.json``; the second testing case lacks its T1."""
+    names = [f"phantom_{number:03d}" for number in range(sum(counts))]
+    items = [
+        {
+            "image": [f"{name}/{sequence}.nii.gz" for sequence in SEQUENCES],
+            "label": f"{name}/lesion.nii.gz",
+            "case_id": name,
+        }
+        for name in names
+    ]
+    first, second = counts[0], counts[0] + counts[1]
+    testing: list[dict[str, Any]] = [{"image": item["image"], "case_id": item["case_id"]} for item in items[second:]]
+    if len(testing) > 1:
+        testing[1]["image"] = [None if "/t1.nii" in path else path for path in testing[1]["image"]]
+    return {
+        "name": "brain phantoms",
+        "description": DESCRIPTION,
+        "licence": LICENCE,
+        "recipe": recipe,
+        "modality": {str(index): name for index, name in enumerate(SEQUENCES)},
+        "labels": {"0": "background", "1": "lesion"},
+        "training": items[:first],
+        "validation": items[first:second],
+        "testing": testing,
+    }
+
+
+def make_brain_phantoms(
+    folder: str | os.PathLike[str],
+    num_training: int = 28,
+    num_validation: int = 6,
+    num_testing: int = 2,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+    hard: bool = False,
+) -> Path:
+    """Make a data set of phantoms on disk, or find it there.
+
+    Writes ``<folder>/phantom_000/{flair,t1,t1ce,t2,lesion}.nii.gz`` ... and, last, ``<folder>/dataset.json``, so an
+    interrupted run is done again. The second testing case lacks its T1 (``null`` in the list).
+
+    Args:
+        folder: made if missing.
+        num_training, num_validation, num_testing: number of cases of each part.
+        seed: the data set's seed; the cases' own seeds follow from it.
+        workers: processes; None takes the number of usable cores.
+        progress: show a bar.
+        hard: of `make_brain_case`.
+
+    Returns:
+        The path of ``dataset.json``.
+
+    Raises:
+        InputError: if the folder holds a ``dataset.json`` of another recipe or not made here.
+    """
+    target = Path(folder) / "dataset.json"
+    counts = (num_training, num_validation, num_testing)
+    recipe = {"maker": "brain phantoms", "version": RECIPE_VERSION, "seed": seed, "counts": list(counts)}
+    if hard:
+        recipe["hard"] = True
+    if already_made(target, recipe):
+        return target
+    datalist = _datalist(counts, recipe)
+    seeds = np.random.SeedSequence(seed).generate_state(sum(counts)).tolist()
+    jobs = []
+    for item, case_seed in zip([*datalist["training"], *datalist["validation"], *datalist["testing"]], seeds):
+        present = [name for name, path in zip(SEQUENCES, item["image"]) if path is not None]
+        jobs.append((target.parent / item["case_id"], int(case_seed), present, hard))
+    run_jobs(_write_case, jobs, workers, progress, "making brain phantoms")
+    write_datalist(target, datalist)
+    return target

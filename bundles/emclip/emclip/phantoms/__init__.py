@@ -1,0 +1,1 @@
+"""Fundus phantoms: the built-in data set."""

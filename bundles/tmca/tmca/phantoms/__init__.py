@@ -1,0 +1,1 @@
+"""Chest X-ray phantoms: the built-in data set."""

@@ -1,0 +1,1 @@
+"""Errors, messages and files. Imports nothing of ours."""

@@ -1,1 +1,0 @@
-"""Reading data, and the built-in data."""

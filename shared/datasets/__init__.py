@@ -1,0 +1,1 @@
+"""Lists of cases: dataset.json, splits, checks of their files, public layouts."""

@@ -1,0 +1,1 @@
+"""Training: handlers, checkpoints, precision, several processes."""

@@ -1,0 +1,1 @@
+"""What a user may set: start-up, overrides, ranges, the check command."""

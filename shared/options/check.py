@@ -1,0 +1,103 @@
+"""``python -m shared check``: everything that a run checks before it begins, and all problems at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+
+from shared.core.errors import InputError, find_input_error
+from shared.core.messages import nearest
+from shared.options.overrides import wrong_overrides
+
+HOMES = (".", "bundles")  # where a bundle's name is looked for
+STEPS = (
+    "preflight",
+    "network_def",
+    "load_initial",
+    "load_weights",
+)  # in a run's order; what a config lacks is left out
+
+
+def checkup(bundle: str, config_files: Sequence[str] = ("train",), **overrides: Any) -> list[str]:
+    """Do what a run does before it trains or segments, and gather every problem.
+
+    Checked are overrides (names, types, ranges), data (files, channels, geometry, labels, sentences), the output folder
+    and the free space under it, the device, the network's options and the weights that it is to load.
+
+    Args:
+        bundle: a folder, or its name in the current folder or in ``bundles``.
+        config_files: names of the bundle's configs ("train", "inference"), or paths of files; several are merged.
+        overrides: as of ``monai.bundle run``.
+
+    Returns:
+        One line a problem.
+    """
+    try:
+        root = find_bundle(bundle)
+        files = [find_config(root, name) for name in config_files or [""]]
+    except InputError as error:
+        return str(error).splitlines()
+    kind = "infer" if any(Path(file).stem == "inference" for file in files) else "train"
+
+    def workflow(options: dict[str, Any]) -> ConfigWorkflow:
+        return ConfigWorkflow(config_file=files, workflow_type=kind, **{"logging_file": False} | options)
+
+    problems = wrong_overrides(workflow(overrides).parser.get(), root / "configs")
+    named = [re.search(r"override '([^']+)'", problem) for problem in problems]
+    wrong = {match[1] for match in named if match}
+    good = workflow({key: value for key, value in overrides.items() if key not in wrong})  # to see what else there is
+    good.parser["initialize"] = ["$@code"]
+    problems += _attempt(good.initialize)
+    for step in STEPS:
+        if step in good.parser.get():
+            problems += _attempt(partial(_do, good, step))
+    return list(dict.fromkeys(problems))
+
+
+def find_bundle(bundle: str) -> Path:
+    """Return the folder of a bundle.
+
+    Raises:
+        InputError: there is none of that name, with the nearest that there is.
+    """
+    for home in HOMES:
+        if (Path(home) / bundle / "configs" / "metadata.json").is_file():
+            return Path(home) / bundle
+    known = sorted(file.parents[1].name for home in HOMES for file in Path(home).glob("*/configs/metadata.json"))
+    raise InputError(f"no bundle {bundle!r} in the current folder or in bundles: {nearest(bundle, known)}")
+
+
+def find_config(root: Path, name: str) -> str:
+    """Return the path of a config: a file, or the name of one of the bundle's.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    for path in (Path(name), root / "configs" / name, root / "configs" / f"{name}.json"):
+        if name and path.is_file():
+            return str(path)
+    known = sorted(file.stem for file in (root / "configs").glob("*.json") if file.stem != "metadata")
+    raise InputError(f"no config {name!r} in {root}: it has {', '.join(known)}")
+
+
+def _do(flow: ConfigWorkflow, step: str) -> None:
+    made = flow.parser.get_parsed_content(step)
+    if callable(made) and not isinstance(made, torch.nn.Module):
+        made()
+
+
+def _attempt(step: Callable[[], Any]) -> list[str]:
+    """Lines of what a step finds wrong; none if it goes well."""
+    try:
+        step()
+    except Exception as error:  # whatever it is, the user should see the rest too
+        found = find_input_error(error)
+        lines = str(found or f"{type(error).__name__}: {error}").splitlines() or [type(error).__name__]
+        return lines if found else lines[:1]
+    return []

@@ -1,0 +1,72 @@
+"""What to type after a training: the command that segments with its weights, with what shaped it said again."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.utils import ensure_tuple
+
+from shared.options.overrides import NULL, is_made
+from shared.options.start_up import running_parser
+
+# What a run chooses for itself: its place, its machine, how thoroughly it looks.
+OWN = {"bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "device", "amp", "num_workers", "overlays"}
+OWN |= {"overlap", "window_overlap", "planes"}
+BEGINNINGS = {"pretrained", "checkpoint"}  # what a training began with: its weights hold it
+TRAINING_FILES = {"train.json", "multi_gpu_train.json"}
+
+
+def next_command(bundle_root: str, ckpt_dir: str) -> str:
+    """The command for the training that MONAI runs at this moment; outside of one, that of its defaults."""
+    parser = running_parser()
+    return inference_command(Path(bundle_root), ckpt_dir, parser.get() if parser else {}, config_files())
+
+
+def inference_command(bundle_root: Path, ckpt_dir: str, config: Mapping[str, Any], files: Sequence[str] = ()) -> str:
+    """The command that segments with a training's weights.
+
+    Override files are given again, and every value of the training that inference would have otherwise.
+
+    Args:
+        bundle_root: the bundle's folder.
+        ckpt_dir: folder of the weights.
+        config: the training's merged config, before MONAI resolves it.
+        files: config files that the training was given.
+    """
+    inference = bundle_root / "configs" / "inference.json"
+    shown = [str(inference), *(file for file in files if Path(file).name not in TRAINING_FILES)]
+    defaults = ConfigParser.load_config_files(shown)
+    words = ["python -m monai.bundle run --config_file", quoted(shown if len(shown) > 1 else shown[0])]
+    words += ["--ckpt_dir", quoted(ckpt_dir)]
+    for key, default in defaults.items():
+        value = config.get(key, default)
+        if key not in OWN | BEGINNINGS and value != default and not isinstance(default, dict) and not is_made(value):
+            words += [f"--{key}", quoted(value)]
+    return " ".join(words)
+
+
+def config_files() -> tuple[str, ...]:
+    """The files that `monai.bundle.run` was called with; none where it was not, or had them from an `args_file`."""
+    for frame in inspect.stack():
+        if frame.function == "run" and frame.frame.f_globals.get("__name__") == "monai.bundle.scripts":
+            return tuple(map(str, ensure_tuple(frame.frame.f_locals.get("config_file") or ())))
+    return ()
+
+
+def quoted(value: Any) -> str:
+    """A value as the command line takes it."""
+    if value is None:
+        return NULL
+    if isinstance(value, bool):
+        return json.dumps(value)
+    text = str(value)
+    if re.fullmatch(r"[\w@%+=:,./-]+", text):
+        return text
+    return shlex.quote(text) if re.search(r'["$`\\!]', text) else f'"{text}"'

@@ -1,0 +1,1 @@
+"""What a run leaves: predictions, metrics, tables, overlays, measurements."""

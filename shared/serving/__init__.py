@@ -1,0 +1,1 @@
+"""Other programs: the MONAI Label app, packaging, releases."""

@@ -1,0 +1,1 @@
+"""MONAI dictionary transforms on tensors. They open no file."""

@@ -1,0 +1,64 @@
+"""What a user sees of an `InputError`: one line on stderr and exit code 1."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from monai.data import DataLoader, Dataset
+from monai.transforms import Compose
+
+from shared.core.errors import find_input_error
+from shared.io.volumes import LoadSequencesd
+
+ROOT = Path(__file__).resolve().parents[1]
+START = "from shared.core.errors import InputError, install_one_line_errors\ninstall_one_line_errors()\n"
+LINE = "case p03: flair: /nowhere.nii.gz not found: correct the path, or give null for a missing sequence"
+LOAD = """
+from monai.data import DataLoader, Dataset
+from monai.transforms import Compose
+from shared.io.volumes import LoadSequencesd
+items = [{"image": ["/nowhere.nii.gz"], "case_id": "p03"}]
+list(DataLoader(Dataset(items, Compose([LoadSequencesd("image", ["flair"])]))))
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "ignore", "-c", START + code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_input_error_inside_a_monai_transform_is_one_line():
+    done = run(LOAD)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {LINE}\n")
+
+
+def test_input_error_from_a_loader_worker_is_found():
+    dataset = Dataset([{"image": ["/nowhere.nii.gz"], "case_id": "p03"}], Compose([LoadSequencesd("image", ["flair"])]))
+    with pytest.raises(RuntimeError) as caught:
+        list(DataLoader(dataset, num_workers=1))
+    found = find_input_error(caught.value)
+    assert found is not None and str(found) == LINE
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise InputError('a: b')",
+        "install_one_line_errors()\nraise InputError('a: b')",
+        "try:\n    raise InputError('a: b')\nexcept InputError as e:\n    raise RuntimeError('x') from e",
+        "try:\n    raise InputError('a: b')\nexcept InputError:\n    raise RuntimeError('x')",
+    ],
+    ids=["bare", "installed twice", "cause", "context"],
+)
+def test_wherever_it_stands_in_the_chain(code):
+    done = run(code)
+    assert (done.returncode, done.stderr) == (1, "error: a: b\n")
+
+
+def test_other_errors_keep_their_traceback():
+    done = run("raise RuntimeError('a bug')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "RuntimeError: a bug" in done.stderr

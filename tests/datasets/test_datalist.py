@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from shared.core.errors import InputError
+from shared.datasets.datalist import expand_datalist, parse_input
+
+REAL = os.environ.get("BUNDLES_REAL_DATA")
+
+
+def write(folder: Path, **splits) -> Path:
+    path = folder / "dataset.json"
+    path.write_text(json.dumps({"name": "toy", "numTraining": 1, **splits}))
+    return path
+
+
+def ids(folder: Path, images: list) -> list[str]:
+    items = expand_datalist(write(folder, training=[{"image": image} for image in images]), "training")
+    return [item["case_id"] for item in items]
+
+
+def test_paths_become_absolute_also_beside_null(tmp_path):
+    (tmp_path / "rim_one").mkdir()  # MONAI's own reader would turn the domain into a path
+    entry = {
+        "image": ["p1/flair.nii.gz", None, "/data/t2.nii.gz"],
+        "label": "p1/l.nii.gz",
+        "domain": "rim_one",
+        "text": ".",
+    }
+    (item,) = expand_datalist(write(tmp_path, training=[entry]), "training")
+    assert item["image"] == [str(tmp_path / "p1/flair.nii.gz"), None, "/data/t2.nii.gz"]
+    assert item["label"] == str(tmp_path / "p1/l.nii.gz")
+    assert item["domain"] == "rim_one" and item["text"] == "."
+
+
+def test_decathlon_test_list_of_plain_paths(tmp_path):
+    (item,) = expand_datalist(write(tmp_path, test=["./imagesTs/BRATS_485.nii.gz"]), "test")
+    assert item == {"image": str(tmp_path / "imagesTs/BRATS_485.nii.gz"), "case_id": "BRATS_485"}
+
+
+@pytest.mark.parametrize(
+    "images, expected",
+    [
+        ([["p1/flair.nii.gz", "p1/t1.nii.gz"], ["p2/flair.nii.gz", None]], ["p1", "p2"]),
+        ([["p1/t1.nii.gz", "p1/t1ce.nii.gz"]], ["p1"]),
+        ([["im/p1_flair.nii.gz", "im/p1_t1.nii.gz"], ["im/p2_flair.nii.gz", None]], ["p1", "p2"]),
+        ([["t1/p1.nii.gz", "t2/p1.nii.gz"], ["t1/p2.nii.gz", "t2/p2.nii.gz"]], ["p1", "p2"]),
+        (["images/a.nii.gz", "images/b.nii"], ["a", "b"]),
+        (["s1.2/a.b.png", "s1.2/a.c.png"], ["a.b", "a.c"]),
+        (["p1/image.nii.gz", "p2/image.nii.gz"], ["p1", "p2"]),
+        (["a/p1/image.nii.gz", "b/p1/image.nii.gz"], ["image", "image_2"]),
+        (["s1/p1.png", "s1/p2.png", "s2/p1.png"], ["s1_p1", "s1_p2", "s2_p1"]),
+    ],
+)
+def test_case_ids(tmp_path, images, expected):
+    assert ids(tmp_path, images) == expected
+
+
+def test_given_case_ids_stay_and_made_ones_differ(tmp_path):
+    entries = [{"image": "x/b.png"}, {"image": "x/a.png", "case_id": "b"}]
+    items = expand_datalist(write(tmp_path, training=entries), "training")
+    assert [item["case_id"] for item in items] == ["x", "b"]
+
+
+@pytest.mark.parametrize(
+    "content, parts",
+    [
+        ("{", ["not JSON"]),
+        ("[1]", ["not a JSON object"]),
+        (
+            '{"training": [{"image": "a"}], "name": "x"}',
+            ["split 'validation' is missing", "splits with items: training"],
+        ),
+        ('{"validation": []}', ["split 'validation' is empty", "none"]),
+        ('{"validation": [{"image": "a"}, {"label": "b"}]}', ["validation[1]", "names no image"]),
+        ('{"validation": [{"image": [null, ""]}]}', ["validation[0]", "names no image"]),
+        ('{"validation": [{"image": "a", "case_id": "p"}, {"image": "b", "case_id": "p"}]}', ["'p' occurs 2 times"]),
+        ('{"validation": [{"image": "a", "case_id": "../p"}]}', ["cannot be a folder name"]),
+    ],
+)
+def test_bad_list_is_one_line(tmp_path, content, parts):
+    path = tmp_path / "dataset.json"
+    path.write_text(content)
+    with pytest.raises(InputError) as caught:
+        expand_datalist(path, "validation")
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_absent_list(tmp_path):
+    with pytest.raises(InputError, match="dataset.json not found: give --dataset_dir"):
+        expand_datalist(tmp_path / "dataset.json", "training")
+
+
+@pytest.mark.parametrize(
+    "text, image, case_id",
+    [
+        ("a.nii.gz", "CWD/a.nii.gz", "a"),
+        ("/d/p1/series", "/d/p1/series", "series"),
+        (["/d/p1/flair.nii.gz", None, "/d/p1/t2.nii.gz"], ["/d/p1/flair.nii.gz", None, "/d/p1/t2.nii.gz"], "p1"),
+        (("/d/p1_0000.nii.gz", "None"), ["/d/p1_0000.nii.gz", None], "p1"),
+        ("[/d/p1/flair.nii.gz,None,'t2.nii.gz']", ["/d/p1/flair.nii.gz", None, "CWD/t2.nii.gz"], "p1"),
+    ],
+)
+def test_parse_input(tmp_path, monkeypatch, text, image, case_id):
+    monkeypatch.chdir(tmp_path)
+    expected = json.loads(json.dumps(image).replace("CWD", str(tmp_path)))
+    assert parse_input(text) == {"image": expected, "case_id": case_id}
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "None", [], [None, None]])
+def test_parse_nothing(text):
+    with pytest.raises(InputError, match="names no file"):
+        parse_input(text)
+
+
+@pytest.mark.skipif(not REAL, reason="BUNDLES_REAL_DATA is not set")
+@pytest.mark.parametrize("split, count", [("training", 62), ("validation", 16), ("incomplete", 10)])
+def test_real_list(split, count):
+    items = expand_datalist(Path(REAL) / "brain_lgg64" / "dataset.json", split)
+    assert len({item["case_id"] for item in items}) == count
+    for item in items:
+        assert all(Path(path).is_file() for path in item["image"] if path)
+        assert item["case_id"].startswith("TCGA_" + item["domain"])

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.core.errors import InputError, require
+from shared.core.files import check_output_dir
+from shared.datasets.datalist import expand_datalist
+from shared.datasets.preflight import check_items, check_pictures
+from shared.options.overrides import unknown_keys
+
+REAL = os.environ.get("BUNDLES_REAL_DATA")
+CHANNELS = ["flair", "t1"]
+SHAPE = (6, 5, 4)
+
+
+def save(path: Path, shape: tuple[int, ...] = SHAPE, affine: np.ndarray | None = None, value: float = 1) -> str:
+    array = np.full(shape, value, np.float32)
+    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    return str(path)
+
+
+def item(folder: Path, **changes) -> dict:
+    image = [save(folder / f"{name}.nii.gz") for name in CHANNELS]
+    return {"image": image, "label": save(folder / "lesion.nii.gz"), "case_id": "p03"} | changes
+
+
+def corrupt(path: Path, keep: int) -> str:
+    save(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    return str(path)
+
+
+def folder(path: Path, dicom: bool) -> str:
+    path.mkdir()
+    (path / "a").write_bytes(bytes(128) + b"DICM" if dicom else b"text")
+    return str(path)
+
+
+def test_good_items_have_no_problem(tmp_path):
+    good = item(tmp_path)
+    partial = good | {"image": [None, good["image"][1]]}
+    four_d = good | {"image": save(tmp_path / "4d.nii.gz", (*SHAPE, 2))}
+    dicom = good | {"image": [folder(tmp_path / "dicom", True), good["image"][1]]}
+    assert check_items([good, partial, four_d, dicom], CHANNELS, labels=[0, 1], need_label=True) == []
+
+
+PROBLEMS = {
+    "not found": (lambda d: {"image": [str(d / "x.nii.gz"), None]}, ["flair", "x.nii.gz not found"]),
+    "bad header": (lambda d: {"image": [corrupt(d / "c.nii", 100), None]}, ["flair", "c.nii cannot be read"]),
+    "cut after header": (lambda d: {"image": [corrupt(d / "c.nii", 352), None]}, ["c.nii cannot be read"]),
+    "count": (lambda d: {"image": [save(d / "a.nii")]}, ["1 channel where 2 are declared (flair, t1): give null"]),
+    "4-D count": (lambda d: {"image": save(d / "a.nii", (*SHAPE, 3))}, ["a.nii: 3 channels where 2"]),
+    "4-D in a list": (lambda d: {"image": [save(d / "a.nii", (*SHAPE, 3)), None]}, ["a.nii holds 3 volumes"]),
+    "shape": (
+        lambda d: {"image": [save(d / "a.nii"), save(d / "b.nii", (6, 5, 3))]},
+        ["t1 has shape 6 x 5 x 3"],
+    ),
+    "affine": (
+        lambda d: {"image": [save(d / "a.nii"), save(d / "b.nii", affine=np.eye(4) * 2)]},
+        ["register t1 to flair"],
+    ),
+    "2-D": (lambda d: {"image": [save(d / "a.nii", (6, 5)), None]}, ["shape 6 x 5", "(X, Y, 1)"]),
+    "all missing": (lambda d: {"image": [None, "None"]}, ["every sequence is missing: give at least one of flair, t1"]),
+    "no image": (lambda d: {"image": None}, ["every sequence is missing"]),
+    "no DICOM": (lambda d: {"image": [folder(d / "series", False), None]}, ["series holds no DICOM file"]),
+    "no label": (lambda d: {"label": None}, ["has no label"]),
+    "label shape": (lambda d: {"label": save(d / "l.nii", (6, 5, 3))}, ["l.nii", "label has shape 6 x 5 x 3"]),
+    "label value": (lambda d: {"label": save(d / "l.nii", value=2)}, ["l.nii", "values 2 where 0, 1"]),
+    "label not found": (lambda d: {"label": str(d / "l.nii")}, ["label", "l.nii not found"]),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_each_problem_is_one_line(tmp_path, name):
+    change, parts = PROBLEMS[name]
+    (line,) = check_items([item(tmp_path, **change(tmp_path))], CHANNELS, labels=[0, 1], need_label=True)
+    assert line.startswith("case p03") and "\n" not in line
+    for part in parts:
+        assert part in line
+
+
+def test_all_problems_come_at_once(tmp_path):
+    bad = item(tmp_path, image=[str(tmp_path / "x.nii.gz"), str(tmp_path / "y.nii.gz")], label=None)
+    assert len(check_items([bad, bad], CHANNELS, need_label=True)) == 6
+
+
+def test_no_items():
+    assert check_items([], CHANNELS) == ["the data list holds no case: check --dataset_dir and the split"]
+
+
+def picture(path: Path, size: tuple[int, int] = (6, 5), value: int = 100, **options) -> str:
+    Image.fromarray(np.full(size, value, np.uint8)).save(path, **options)
+    return str(path)
+
+
+def eye(folder: Path, **changes) -> dict:
+    return {"image": picture(folder / "i.jpg"), "label": picture(folder / "l.png"), "case_id": "p03"} | changes
+
+
+def cut_picture(path: Path) -> str:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return str(path)
+
+
+def test_good_pictures_have_no_problem(tmp_path):
+    good = eye(tmp_path)
+    exif = Image.Exif()
+    exif[274] = 6  # lies on its side in the file
+    turned = eye(tmp_path, image=picture(tmp_path / "t.jpg", (5, 6), exif=exif))
+    assert check_pictures([good, turned], labels=[0, 100], need_label=True) == []
+    assert check_pictures([good | {"label": None}, {"image": good["image"]}], labels=[0, 100]) == []
+
+
+PICTURE_PROBLEMS = {
+    "not found": (lambda d: {"image": str(d / "x.png")}, "case p03: .*x.png not found: correct"),
+    "none": (lambda d: {"image": None}, "case p03: None not found"),
+    "unreadable": (lambda d: {"image": corrupt(d / "c.nii", 100)}, "c.nii cannot be read .*: give a PNG"),
+    "size": (lambda d: {"label": picture(d / "m.png", (5, 6))}, "label: .*m.png: is 6 x 5 pixels where the .* 5 x 6"),
+    "value": (lambda d: {"label": picture(d / "m.png", value=7)}, "label: .*m.png: holds the value 7 where 0, 100"),
+    "cut label": (
+        lambda d: {"label": cut_picture(d / "m.png"), "image": picture(d / "b.png", (64, 64))},
+        "label: .*m.png",
+    ),
+    "no label": (lambda d: {"label": None}, "case p03: has no label"),
+    "label not found": (lambda d: {"label": str(d / "y.png")}, "case p03: label: .*y.png not found"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURE_PROBLEMS)
+def test_each_problem_of_a_picture_is_one_line(tmp_path, name):
+    change, pattern = PICTURE_PROBLEMS[name]
+    (line,) = check_pictures([eye(tmp_path, **change(tmp_path))], labels=[0, 100], need_label=True)
+    assert line.startswith("case p03: ") and "\n" not in line
+    assert re.search(pattern, line), line
+
+
+def test_all_problems_of_pictures_come_at_once(tmp_path):
+    assert check_pictures([]) == check_items([], CHANNELS)
+    two = eye(tmp_path, label=picture(tmp_path / "m.png", (5, 6), 7))
+    assert len(check_pictures([two, eye(tmp_path, image="x.png", label="y.png")], labels=[0, 100])) == 4
+
+
+def test_pixels_are_read_of_labels_alone(tmp_path):
+    cut = cut_picture(tmp_path / "c.png")
+    assert check_pictures([eye(tmp_path, image=cut, label=cut)]) == []
+    assert len(check_pictures([eye(tmp_path, image=cut, label=cut)], labels=[0, 100])) == 1
+
+
+@pytest.mark.parametrize(
+    "key, message",
+    [
+        ("output_dirr", "unknown override 'output_dirr': did you mean 'output_dir'?"),
+        ("epoch", "unknown override 'epoch': did you mean 'epochs'?"),
+        ("zzz", "unknown override 'zzz': the config has epochs, output_dir"),
+    ],
+)
+def test_unknown_keys(key, message):
+    assert unknown_keys([key, "epochs"], ["output_dir", "epochs"]) == [message]
+
+
+def test_output_dir(tmp_path):
+    assert check_output_dir(tmp_path / "new" / "deep", needed_mb=1) == []
+    assert list(tmp_path.iterdir()) == []
+    (full,) = check_output_dir(tmp_path, needed_mb=1e12)
+    assert "MB free where 1000000000000 MB are needed" in full and str(tmp_path) in full
+
+
+def test_output_dir_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    (line,) = check_output_dir(tmp_path / "file" / "run")
+    assert f"{tmp_path / 'file'} is a file" in line and "--output_dir" in line
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that even root cannot write")
+def test_output_dir_that_root_cannot_write():
+    (line,) = check_output_dir("/proc/self/run")
+    assert "cannot be written" in line
+
+
+def test_require():
+    require([])
+    with pytest.raises(InputError, match="^only one$"):
+        require(["only one"])
+    with pytest.raises(InputError) as caught:
+        require([f"problem {number}" for number in range(23)])
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "problem 0" and lines[19] == "problem 19" and lines[20:] == ["... and 3 more"]
+
+
+@pytest.mark.skipif(not REAL, reason="BUNDLES_REAL_DATA is not set")
+def test_real_lists_are_fine():
+    for name, split, channels in (
+        ("brain_lgg64", "training", ["flair", "t1", "t1ce"]),
+        ("brain_lgg64", "incomplete", ["flair", "t1", "t1ce"]),
+        ("brain_ms", "training", ["flair", "t1", "t1ce", "t2"]),
+    ):
+        items = expand_datalist(Path(REAL) / name / "dataset.json", split)
+        assert check_items(items, channels, labels=[0, 1], need_label=True) == []
+    for split in ("training", "testing"):
+        items = expand_datalist(Path(REAL) / "fundus" / "dataset.json", split)
+        assert check_pictures(items, labels=[0, 100, 200], need_label=True) == []

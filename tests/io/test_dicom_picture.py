@@ -1,0 +1,96 @@
+"""Single DICOM images as pictures: made ones, and those that pydicom ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from PIL import Image
+
+from shared.io.pictures import load_picture, load_picture_label, picture_size
+from tests.bundles.running import input_error
+from tests.io.test_volumes import save_series
+
+FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+def radiograph(folder: Path, **change) -> Path:
+    """One image of 6 x 5 pixels, values 0, 10, 20, ..."""
+    save_series(folder, np.arange(60).reshape(5, 6, 2) * 10, np.eye(4))
+    first, second = sorted(folder.iterdir())
+    second.unlink()
+    piece = pydicom.dcmread(first)
+    for name, value in change.items():
+        setattr(piece, name, value)
+    piece.save_as(first)
+    return first
+
+
+def stored(file: Path) -> np.ndarray:
+    return pydicom.dcmread(file).pixel_array.astype(float)
+
+
+def test_stretched_where_no_window_is_named(tmp_path):
+    file = radiograph(tmp_path)
+    values = stored(file)
+    expected = (values - values.min()) / np.ptp(values)
+    np.testing.assert_allclose(load_picture(file, "case a", grey=True)[0], expected, atol=1e-4)
+
+
+def test_window(tmp_path):
+    file = radiograph(tmp_path, WindowCenter=200, WindowWidth=101)
+    values = stored(file)
+    picture = load_picture(file, "case a", grey=True)[0].numpy()
+    assert (picture[values < 149] == 0).all() and (picture[values > 251] == 1).all()
+    inside = (values > 155) & (values < 245)
+    np.testing.assert_allclose(picture[inside], (values[inside] - 149.5) / 100, atol=0.01)
+
+
+def test_monochrome1_is_inverted(tmp_path):
+    dark = load_picture(radiograph(tmp_path / "a"), "case a", grey=True)
+    bright = load_picture(radiograph(tmp_path / "b", PhotometricInterpretation="MONOCHROME1"), "case b", grey=True)
+    torch.testing.assert_close(bright.as_tensor(), 1 - dark.as_tensor(), atol=1e-4, rtol=0)
+
+
+def test_a_folder_that_holds_one_image(tmp_path):
+    file = radiograph(tmp_path)
+    assert torch.equal(load_picture(tmp_path, "case a", grey=True), load_picture(file, "case a", grey=True))
+    assert picture_size(tmp_path, "case a") == stored(file).shape
+
+
+def test_a_folder_that_holds_several(tmp_path):
+    save_series(tmp_path, np.ones((5, 6, 3)), np.eye(4))
+    assert "the folder holds 3 DICOM files; name the one" in input_error(load_picture, tmp_path, "case a")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("dicomdirtests/77654033/CR1/6154", (16, 16)),
+        ("examples_rgb_color.dcm", (240, 320)),
+        ("examples_palette.dcm", (350, 800)),
+        ("SC_rgb_rle_32bit.dcm", (100, 100)),
+    ],
+)
+def test_real_files(name, shape):
+    picture = load_picture(FILES / name, "case a")
+    assert picture.shape == (3, *shape) and 0 <= picture.min() < picture.max() <= 1
+
+
+def test_colours_are_those_of_the_file():
+    file = FILES / "examples_rgb_color.dcm"
+    expected = pydicom.dcmread(file).pixel_array.transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(load_picture(file, "case a"), expected, atol=1 / 255)
+
+
+def test_several_frames():
+    line = input_error(load_picture, FILES / "examples_ybr_color.dcm", "case a")
+    assert "30 frames; save one image a file" in line and "\n" not in line
+
+
+def test_a_label_may_be_compared_with_it(tmp_path):
+    Image.fromarray(np.ones(stored(radiograph(tmp_path)).shape, np.uint8)).save(tmp_path / "label.png")
+    assert load_picture_label(tmp_path / "label.png", [0, 1], "case a").shape[1:] == picture_size(tmp_path, "case a")
