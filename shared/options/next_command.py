@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import shlex
@@ -10,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-from monai.utils import ensure_tuple
+from monai.bundle import ConfigParser, ConfigWorkflow
 
+from shared.options.command_line import config_files
 from shared.options.overrides import NULL, is_made
-from shared.options.start_up import running_parser
 
 # What a run chooses for itself: its place, its machine, how thoroughly it looks.
 OWN = {"bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "device", "amp", "num_workers", "overlays"}
@@ -23,10 +21,16 @@ BEGINNINGS = {"pretrained", "checkpoint"}  # what a training began with: its wei
 TRAINING_FILES = {"train.json", "multi_gpu_train.json"}
 
 
-def next_command(bundle_root: str, ckpt_dir: str) -> str:
-    """The command for the training that MONAI runs at this moment; outside of one, that of its defaults."""
-    parser = running_parser()
-    return inference_command(Path(bundle_root), ckpt_dir, parser.get() if parser else {}, config_files())
+def next_command(workflow: ConfigWorkflow | None, bundle_root: str, ckpt_dir: str) -> str:
+    """Return the command that segments with the weights of the training that is being set up.
+
+    Args:
+        workflow: the workflow that trains; None gives the command of the defaults.
+        bundle_root: the bundle's folder.
+        ckpt_dir: folder of the weights.
+    """
+    config = workflow.parser.get() if workflow is not None else {}
+    return inference_command(Path(bundle_root), ckpt_dir, config, config_files())
 
 
 def inference_command(bundle_root: Path, ckpt_dir: str, config: Mapping[str, Any], files: Sequence[str] = ()) -> str:
@@ -50,14 +54,6 @@ def inference_command(bundle_root: Path, ckpt_dir: str, config: Mapping[str, Any
         if key not in OWN | BEGINNINGS and value != default and not isinstance(default, dict) and not is_made(value):
             words += [f"--{key}", quoted(value)]
     return " ".join(words)
-
-
-def config_files() -> tuple[str, ...]:
-    """The files that `monai.bundle.run` was called with; none where it was not, or had them from an `args_file`."""
-    for frame in inspect.stack():
-        if frame.function == "run" and frame.frame.f_globals.get("__name__") == "monai.bundle.scripts":
-            return tuple(map(str, ensure_tuple(frame.frame.f_locals.get("config_file") or ())))
-    return ()
 
 
 def quoted(value: Any) -> str:

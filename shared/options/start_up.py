@@ -1,47 +1,66 @@
-"""What a bundle does before anything else: one release of `shared`, clear errors, overrides that can be meant."""
+"""How a bundle starts: its code becomes importable, its options are checked, errors of a command line are one line."""
 
 from __future__ import annotations
 
 import atexit
-import inspect
+import sys
 import threading
 import warnings
 from multiprocessing.dummy import DummyProcess
 from pathlib import Path
 
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 
 import shared
 from shared.core.errors import InputError, install_one_line_errors, require
 from shared.options.overrides import read_words, wrong_overrides
 
 
-def start(root: Path, home: Path) -> None:
-    """Called by ``prepare.py`` of a bundle, each time a config is read.
+def prepare(home: Path) -> None:
+    """Check the release of `shared` and, in MONAI's own command line, set up errors and exit.
+
+    The bundle's ``prepare.py`` calls it each time a component of a config needs the bundle's code.
 
     Args:
-        root: the bundle's folder.
         home: the folder that holds the bundle's `shared`.
 
     Raises:
-        InputError: another release of `shared` is loaded already, or an override is unknown or cannot be meant.
+        InputError: another release of `shared` is loaded.
     """
-    install_one_line_errors()
-    atexit.unregister(end_caching)
-    atexit.register(end_caching)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
+    if is_command_line():
+        install_one_line_errors()
+        warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
+        atexit.unregister(end_caching)
+        atexit.register(end_caching)
     check_release(home)
-    parser = running_parser()
-    if parser is not None:
-        configs = root / "configs"
-        read_words(parser, configs)
-        require(wrong_overrides(parser.get(), configs))
+
+
+def start(workflow: ConfigWorkflow | None, bundle_root: str) -> None:
+    """Check the options of a workflow before it runs; every config calls this first in ``initialize``.
+
+    Args:
+        workflow: the workflow that reads the config, or None where a bare `ConfigParser` does.
+        bundle_root: the bundle's folder.
+
+    Raises:
+        InputError: an option is unknown, or its value cannot be used.
+    """
+    if workflow is not None:
+        configs = Path(bundle_root) / "configs"
+        read_words(workflow.parser, configs)
+        require(wrong_overrides(workflow.parser.get(), configs))
+
+
+def is_command_line() -> bool:
+    """Tell whether this process is ``python -m monai.bundle``, and not a program that reads a bundle's config."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == "monai.bundle.__main__"
 
 
 def end_caching() -> None:
     """Wait for the threads in which MONAI's `CacheDataset` loads: after an error they still finish their case.
 
-    CPython stops such threads at its end, and one that is stopped inside torch aborts the process: exit code 134.
+    CPython stops such threads at exit, and a thread stopped inside torch aborts the process with exit code 134.
     """
     for thread in threading.enumerate():
         if isinstance(thread, DummyProcess):
@@ -50,6 +69,9 @@ def end_caching() -> None:
 
 def check_release(home: Path) -> None:
     """Refuse a second release of `shared` in one process: modules of two releases would mix silently.
+
+    Args:
+        home: the folder that holds the wanted `shared`.
 
     Raises:
         InputError: the `shared` that is loaded has another version than the one in `home`.
@@ -61,12 +83,3 @@ def check_release(home: Path) -> None:
             f"this bundle needs shared {wanted}; {shared.__version__} is loaded from {Path(shared.__file__).parent}: "
             "run bundles of different releases in different processes"
         )
-
-
-def running_parser() -> ConfigParser | None:
-    """Return the parsed config of the MONAI workflow that is being evaluated, or None outside of one."""
-    for frame in inspect.stack():
-        owner = frame.frame.f_locals.get("self")
-        if isinstance(owner, ConfigWorkflow):
-            return owner.parser
-    return None
