@@ -9,20 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
-from PIL import Image
 
 from shared.core.errors import InputError
-from shared.core.files import whole, write_atomic
+from shared.core.files import write_atomic
 from shared.core.missing import is_missing, present
 from shared.datasets.spacing import spacing_is_known
 from shared.io.dicom_picture import find_dicom_picture
+from shared.io.masks import is_picture, save_prediction
 from shared.io.pictures import load_picture
 from shared.io.volumes import load_volume
 from shared.results.measures import Measures, Spacing
@@ -32,56 +31,6 @@ from shared.results.report import case_name
 Measure = Callable[[np.ndarray, Spacing], Measures]
 
 MAX_LINES = 20  # of the summary in the terminal
-
-
-def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -> Path:
-    """Write a label map as ``<folder>/<case_id>/<case_id>_seg.nii.gz``, that of a picture as ``<case_id>_seg.png``.
-
-    Args:
-        pred: label map (1, X, Y, Z) or (X, Y, Z), integers 0..255, in the grid of the input; its affine (RAS, mm) is
-            written unchanged, so the file lies on the input in every viewer. Of a picture (1, H, W), rows from top to
-            bottom, in the size of the input.
-        folder: output folder; made if absent.
-        case_id: name of the case.
-
-    Returns:
-        The path; uint8 NIfTI or grey 8-bit PNG. An interrupted run leaves no half-written file under that name.
-
-    Raises:
-        ValueError: `pred` has more than one channel, or values that uint8 cannot hold.
-
-    """
-    array = torch.as_tensor(pred).detach().cpu()
-    picture = _is_picture(array)
-    if picture or (array.ndim == 4 and len(array) == 1):
-        array = array[0]
-    if array.ndim != 3 and not picture:
-        raise ValueError(
-            f"prediction of shape {tuple(array.shape)} where a label map (1, X, Y, Z) or (1, H, W) is expected"
-        )
-    if not torch.equal(array.to(torch.uint8).to(array.dtype), array):
-        raise ValueError("prediction holds values that are no integers from 0 to 255")
-    values = array.to(torch.uint8).numpy()
-    target = Path(folder) / case_id / (f"{case_id}_seg.png" if picture else f"{case_id}_seg.nii.gz")
-    with whole(target) as draft:
-        if picture:
-            Image.fromarray(values).save(draft)
-        else:
-            nib.save(_nifti(values, np.asarray(pred.affine.cpu(), float)), draft)
-    return target
-
-
-def _is_picture(pred: torch.Tensor) -> bool:
-    """Whether a prediction is (1, H, W)."""
-    return pred.ndim == 3 and len(pred) == 1
-
-
-def _nifti(values: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    image = nib.Nifti1Image(values, affine)  # MONAI's writer drops the last axis of a slice
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    return image
 
 
 class PredictionIndex:
@@ -264,7 +213,7 @@ class PredictionHandler:
     def _measures(self, case_id: str, pred: MetaTensor, measure: Measure) -> Measures:
         """What the label map means, in mL where the size of a voxel is known; earlier cases of the patient learn it."""
         item, spacing = self.items[case_id], None
-        if not _is_picture(pred):
+        if not is_picture(pred):
             if spacing_is_known(item):
                 spacing = affine_to_spacing(pred.affine).tolist()
             else:
@@ -282,7 +231,7 @@ class PredictionHandler:
         """Show the prediction on the input as it is on disk: the network's input may lie in another grid."""
         paths, case = self.items[case_id]["image"], f"case {case_id}"
         channel: int | None
-        if _is_picture(pred):
+        if is_picture(pred):
             image, channel = load_picture(paths, case, self.grey), 0 if self.grey else None
         else:
             image = load_volume(paths if isinstance(paths, (str, os.PathLike)) else self._shown(paths), case)

@@ -15,9 +15,10 @@ from monai.transforms import AsDiscreted, Compose, Invertd, Orientationd, Resize
 from PIL import Image
 
 from shared.datasets.datalist import expand_datalist
+from shared.io.masks import save_prediction
 from shared.io.pictures import LoadPictured
 from shared.io.volumes import LoadSequencesd
-from shared.results.predictions import PredictionHandler, PredictionIndex, save_prediction
+from shared.results.predictions import PredictionHandler, PredictionIndex
 
 OBLIQUE = np.array([[-0.8, 0.3, 0.1, 40], [0.2, 0.9, -0.6, -30], [0.1, 0.3, 2.9, 12], [0, 0, 0, 1]])
 
