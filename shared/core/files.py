@@ -34,19 +34,20 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:
     return Path(path)
 
 
-def check_output_dir(path: str | os.PathLike, needed_mb: float = 0) -> list[str]:
+def check_output_dir(path: str | os.PathLike, needed_mb: float = 0, option: str = "--output_dir") -> list[str]:
     """Check that results can be written, by writing; nothing stays behind.
 
     Args:
         path: the folder; it and its parents need not exist.
         needed_mb: free space the run needs, in MB (10^6 bytes).
+        option: option that names another folder.
 
     Returns:
         No line, or one that names the folder and the remedy.
 
     """
     target = Path(path).expanduser().absolute()
-    remedy = "give another --output_dir"
+    remedy = f"give another {option}"
     try:
         existing = next(folder for folder in (target, *target.parents) if folder.exists())
         if not existing.is_dir():
