@@ -1,1 +1,11 @@
-"""Brain phantoms: the built-in data set."""
+"""Brain phantoms, the built-in data set: synthetic MR with white-matter lesions, nothing to download.
+
+- `anatomy`: one head, from the MNI152 template
+- `lesions`: its white-matter lesions
+- `contrast`: its MR sequences
+- `dataset`: whole cases, and the data set on disk
+"""
+
+from brainsegdmlf.phantoms.dataset import BrainCase, make_brain_case, make_brain_phantoms
+
+__all__ = ["BrainCase", "make_brain_case", "make_brain_phantoms"]

@@ -1,8 +1,8 @@
-"""Head anatomy for made brain MR: MNI152 tissue maps, sharpened, deformed at random, sampled on any grid.
+"""Head anatomy: MNI152 tissue maps, sharpened, randomly deformed and sampled on any grid.
 
-Template: MNI152 2009a symmetric (Fonov 2009, 2011) as shipped inside nilearn. A group average is blurred where folds
-differ between people, so the tissue maps are sharpened with the template's own T1, then roughened at random per case.
-All arrays are indexed (right, anterior, superior) growing; lengths are mm.
+The template is MNI152 2009a symmetric (Fonov 2009, 2011) as shipped with nilearn. A group average is blurred where the
+folds differ between people, so the tissue maps are sharpened with the template's own T1 and roughened at random for
+each case. Array axes run towards right, anterior and superior; lengths are in mm.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from shared.core.errors import InputError
 
 Array = np.ndarray
 
-TEMPLATE_MARGIN = 10  # mm of air kept round the template's brain, more than any deformation reaches
-T1_MEANS = (100.0, 170.0, 222.0)  # measured in the template after sharpening: CSF, grey, white
+TEMPLATE_MARGIN = 10  # mm of air around the template's brain; no deformation reaches further
+T1_MEANS = (100.0, 170.0, 222.0)  # CSF, grey, white: measured in the sharpened template
 T1_SPREADS = (28.0, 16.0, 14.0)
-WARP_SCALES, WARP_AMPLITUDES = (60.0, 22.0, 9.0), np.array([2.5, 1.3, 0.6])  # mm: head shape, lobes, gyri; our choice
+WARP_SCALES, WARP_AMPLITUDES = (60.0, 22.0, 9.0), np.array([2.5, 1.3, 0.6])  # mm: head shape, lobes, gyri
 CHANNELS = ("csf", "gm", "wm", "depth", "ventricle_distance", "cortex_distance", "deep")
 
 
@@ -39,11 +39,16 @@ class Template:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One head on a grid; every array is float32 (X, Y, Z) unless said.
+    """One head on a grid; arrays are float32 (X, Y, Z) unless noted.
 
-    mni: (3, X, Y, Z) template position; csf, gm, wm: fractions that sum to 1; ventricle: fraction (part of csf);
-    deep: fraction that lies in the deep nuclei; depth: distance below the brain's surface (negative outside);
-    ventricle_distance, cortex_distance: distance to the nearest ventricle wall and to cortical grey matter.
+    Attributes:
+        mni: (3, X, Y, Z), position of each voxel in the template, mm.
+        csf, gm, wm: tissue fractions, sum 1.
+        ventricle: fraction of ventricle, included in `csf`.
+        deep: fraction of deep nuclei, included in `gm`.
+        depth: distance below the brain's surface in mm, negative outside.
+        ventricle_distance: distance to the nearest ventricle wall in mm, negative inside.
+        cortex_distance: distance to cortical grey matter in mm.
     """
 
     mni: Array
@@ -58,14 +63,14 @@ class Anatomy:
 
 
 def _signed_distance(mask: Array, step: int = 1) -> Array:
-    """Distance to the border of `mask` in voxels, positive outside; `step` 2 measures every other one."""
+    """Measure the distance to the border of `mask` in voxels, positive outside, on every `step`-th voxel."""
     few = mask[::step, ::step, ::step]
     distance = ndimage.distance_transform_edt(~few) - ndimage.distance_transform_edt(few)
     return ndimage.zoom(step * distance.astype(np.float32), np.divide(mask.shape, few.shape), order=1, grid_mode=False)
 
 
 def _ventricle_distance(mask: Array) -> Array:
-    """Signed distance to the ventricles, exact to 24 mm and constant beyond, where most of the time would go."""
+    """Measure the signed distance to the ventricles, capped at 24 mm to save time."""
     found = ndimage.find_objects(mask.astype(np.uint8))[0]
     box = tuple(slice(max(s.start - 24, 0), s.stop + 24) for s in found)
     out = np.full(mask.shape, 24, np.float32)
@@ -74,7 +79,7 @@ def _ventricle_distance(mask: Array) -> Array:
 
 
 def _ventricles(csf: Array, mni: Array) -> Array:
-    """The lateral and third ventricles: the one CSF component inside a central box, the cisterns cut away."""
+    """Find the lateral and third ventricles: the largest CSF component in a central box without the cisterns."""
     x, y, z = np.abs(mni[0]), mni[1], mni[2]
     box = (x < 36) & (y > -68) & (y < 42) & (z > -3) & (z < 36) & ~((y < -25) & (x < 9) & (z < 8))
     parts, _ = ndimage.label((csf > 0.5) & box)
@@ -82,7 +87,7 @@ def _ventricles(csf: Array, mni: Array) -> Array:
 
 
 def _deep_nuclei(gm: Array, mni: Array) -> Array:
-    """Soft mask of thalamus, caudate, putamen, pallidum: the grey matter inside a central ellipsoid."""
+    """Return a soft mask of thalamus, caudate, putamen and pallidum: grey matter inside a central ellipsoid."""
     x, y, z = mni
     inside = (x / 33) ** 2 + ((y + 2) / 31) ** 2 + ((z - 5) / 19) ** 2
     return np.clip(gm * 1.3, 0, 1) / (1 + np.exp(np.clip((inside - 1) * 12, -30, 30)))
@@ -90,8 +95,8 @@ def _deep_nuclei(gm: Array, mni: Array) -> Array:
 
 @functools.lru_cache(maxsize=1)
 def load_template() -> Template:
-    """Read nilearn's MNI152 files once per process, sharpen the tissue maps and measure the distances."""
-    package = importlib.util.find_spec("nilearn")  # found, not imported: only its files are needed
+    """Read nilearn's MNI152 files, sharpen the tissue maps and measure the distances, once per process."""
+    package = importlib.util.find_spec("nilearn")  # only its files are needed, so it is not imported
     if package is None or package.origin is None:
         raise InputError("the brain phantoms need the MNI152 files of nilearn: pip install nilearn")
     folder = Path(package.origin).parent / "datasets" / "data"
@@ -106,9 +111,7 @@ def load_template() -> Template:
     mni = np.indices(t1.shape, dtype=np.float32) + origin[:, None, None, None].astype(np.float32)
 
     weight = ndimage.gaussian_filter(brain.astype(np.float32), 2.0) + 1e-3
-    sharp = t1 + 1.5 * (
-        t1 - ndimage.gaussian_filter(t1, 2.0) / weight
-    )  # unsharp mask that does not see the air outside
+    sharp = t1 + 1.5 * (t1 - ndimage.gaussian_filter(t1, 2.0) / weight)  # unsharp mask, normalised inside the brain
     prior = np.stack([np.clip(brain - gm - wm, 0, 1), gm, wm])
     log = 1.2 * np.log(prior + 0.02)
     log -= np.stack([(sharp - mean) ** 2 / (2 * spread**2) for mean, spread in zip(T1_MEANS, T1_SPREADS)])
@@ -126,11 +129,11 @@ def load_template() -> Template:
         deep,
     ]
     volumes = torch.from_numpy(np.stack(channels, dtype=np.float32, casting="same_kind"))[None]
-    return Template(volumes.contiguous(memory_format=torch.channels_last_3d), origin)  # one cache line a point
+    return Template(volumes.contiguous(memory_format=torch.channels_last_3d), origin)  # one cache line per point
 
 
 def _upsample(field: Array, shape: Sequence[int]) -> Array:
-    """Trilinear interpolation of `field` to `shape`, corner to corner."""
+    """Interpolate `field` trilinearly to `shape`, corners aligned."""
     coarse = torch.from_numpy(field)[None, None]
     return torch.nn.functional.interpolate(coarse, tuple(shape), mode="trilinear", align_corners=True)[0, 0].numpy()
 
@@ -142,14 +145,17 @@ def smooth_noise(
     *scales: float,
     amplitudes: Sequence[float] | Array = (1.0,),
 ) -> Array:
-    """Sum of Gaussian random fields, float32 of `shape`, mean about 0.
+    """Draw a sum of Gaussian random fields with mean about 0.
 
     Args:
-        rng: source of randomness.
+        rng: random generator.
         shape: grid size.
         spacing: mm per voxel.
         scales: correlation lengths in mm, coarse to fine.
         amplitudes: standard deviation of the field of each scale.
+
+    Returns:
+        float32 array of `shape`.
     """
     total = np.zeros((1, 1, 1), np.float32)
     for scale, amplitude in zip(scales, amplitudes):
@@ -160,12 +166,12 @@ def smooth_noise(
 
 
 def sigmoid(x: Array) -> Array:
-    """Logistic function; `x` in units of the transition's width."""
+    """Return the logistic function of `x`, which is in units of the transition's width."""
     return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
 
 
 def _random_pose(rng: np.random.Generator) -> Array:
-    """3 x 3 matrix from head space to template space: rotation of a few degrees, proportions, slight shear."""
+    """Draw a 3 x 3 matrix from head to template space: small rotation, slight shear, individual proportions."""
     a, b, c = rng.normal(0, np.deg2rad(4), 3)
     rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
@@ -175,7 +181,7 @@ def _random_pose(rng: np.random.Generator) -> Array:
 
 
 def _sample(template: Template, mni: Array) -> Array:
-    """Template channels at `mni` (3, X, Y, Z): float32 (7, X, Y, Z), trilinear, edge values outside."""
+    """Sample the template at `mni` (3, X, Y, Z), trilinearly with edge values outside: float32 (7, X, Y, Z)."""
     size = torch.tensor(template.volumes.shape[2:], dtype=torch.float32)
     index = torch.from_numpy(mni - template.origin[:, None, None, None].astype(np.float32))
     grid = (2 * index / (size - 1)[:, None, None, None] - 1).flip(0).movedim(0, -1)[None]
@@ -186,10 +192,10 @@ def make_anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequen
     """Draw one head: pose, smooth deformation, ventricle size, atrophy and individual folds.
 
     Args:
-        rng: consumed in a fixed order, so a seed gives one head.
-        shape: grid size (X, Y, Z); its centre is put at the middle of the brain.
+        rng: random generator; the same seed gives the same head.
+        shape: grid size (X, Y, Z); its centre lies in the middle of the brain.
         spacing: mm per voxel along the three axes.
-        matrix: 3 x 3 rotation from grid axes to head axes, divided by the size of the head (1: the template's).
+        matrix: 3 x 3 rotation from grid to head axes, divided by the head's size relative to the template.
     """
     template = load_template()
     offsets = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * d for n, d in zip(shape, spacing)]
@@ -205,7 +211,7 @@ def make_anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequen
 
     csf, gm, wm, depth, ventricle_distance, cortex_distance, deep = _sample(template, mni)
     csf += rng.uniform(-1.5, 1.2)  # atrophy opens the sulci
-    wm += rng.uniform(0.0, 1.2)  # the cortex is thinner than its average over people
+    wm += rng.uniform(0.0, 1.2)  # averaging over people made the cortex too thick
     for logit in (csf, gm, wm):
         logit += 0.9 * smooth_noise(rng, shape, spacing, 5.0)
     top = np.maximum(np.maximum(csf, gm), wm)

@@ -1,8 +1,8 @@
-"""From anatomy and lesions to MR sequences: contrast, look-alikes of lesions, and what a scanner does to an image.
+"""MR sequences of a head: tissue contrast, look-alikes of lesions, scanner effects.
 
-Intensities are relative to healthy white matter = 1. The order of the tissues is physically true for each sequence; the
-values are drawn widely (domain randomisation as in SynthSeg, Billot 2023, but within one sequence's contrast). Ranges:
-our choice, so that z-scored contrast and noise cover those of public MR.
+Intensities are relative to healthy white matter (1). The tissues of each sequence are in their physical order; their
+values are drawn from wide ranges (domain randomisation as in SynthSeg, Billot 2023, within one sequence's contrast), so
+that z-scored contrast and noise cover those of public MR.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MEANS = {
 }
 NOISE = {"flair": (0.015, 0.06), "t1": (0.008, 0.05), "t1ce": (0.008, 0.05), "t2": (0.02, 0.08)}  # standard deviation
 TEXTURE = (0.015, 0.02)  # patchiness of tissue at 12 and at 4 mm
-CAPS, PLEXUS = (0.5, 0.6), (0.9, 1.2)  # brightest look-alikes in FLAIR: usual, hard
-HORN_TIPS = ((20, 34, 4), (-20, 34, 4), (27, -62, 8), (-27, -62, 8))  # mm MNI, where caps sit
-CORTICOSPINAL = ((9, -20, -24), (15, -17, -10), (24, -17, 6), (26, -21, 26), (24, -25, 44))  # right side, mm MNI
-CHOROID = ((21, -38, 10), (-21, -38, 10), (12, -24, 17), (-12, -24, 17), (0, -10, 10))  # mm MNI, inside the ventricles
+CAPS, PLEXUS = (0.5, 0.6), (0.9, 1.2)  # greatest brightness in FLAIR: usual, hard cases
+HORN_TIPS = ((20, 34, 4), (-20, 34, 4), (27, -62, 8), (-27, -62, 8))  # mm MNI: places of the caps
+CORTICOSPINAL = ((9, -20, -24), (15, -17, -10), (24, -17, 6), (26, -21, 26), (24, -25, 44))  # mm MNI, right side
+CHOROID = ((21, -38, 10), (-21, -38, 10), (12, -24, 17), (-12, -24, 17), (0, -10, 10))  # mm MNI, in the ventricles
 
 
 def _blob(mni: Array, centre: Sequence[float], radius: float) -> Array:
-    """Gaussian of height 1 and width `radius` mm round `centre`."""
+    """Return a Gaussian of height 1 around `centre` (mm MNI) with standard deviation `radius` mm."""
     squared = sum((mni[axis] - centre[axis]) ** 2 for axis in range(3))
     return np.exp(-squared / (2 * radius**2))
 
@@ -40,13 +40,13 @@ def _blob(mni: Array, centre: Sequence[float], radius: float) -> Array:
 def _tubes(
     rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], scale: float, width: float
 ) -> Array:
-    """Random network of thin curves: where two smooth fields cross zero together."""
+    """Draw a random network of thin curves: the places where two smooth fields are zero."""
     one, two = (smooth_noise(rng, shape, spacing, scale) for _ in range(2))
     return np.exp(-(one**2 + two**2) / (2 * width**2))
 
 
 def _flair_lookalikes(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float], hard: bool) -> Array:
-    """What shines in FLAIR and is no lesion, in units of the lesion's contrast: rims, caps, tracts, diffuse haze."""
+    """Draw healthy structures that are bright in FLAIR, in units of lesion contrast: rims, caps, tracts, haze."""
     mni, shape = anatomy.mni, anatomy.wm.shape
     vent = np.maximum(anatomy.ventricle_distance, 0)
     rim = rng.uniform(0, 0.5) * np.exp(-vent / rng.uniform(0.5, 1.1))
@@ -62,7 +62,7 @@ def _flair_lookalikes(rng: np.random.Generator, anatomy: Anatomy, spacing: Seque
 
 
 def _shared_details(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float]) -> dict[str, Array]:
-    """Structures that several sequences show, each drawn once a case so that the sequences agree."""
+    """Draw the structures that several sequences show, once per case so that the sequences agree."""
     mni, shape = anatomy.mni, anatomy.wm.shape
     sulci = anatomy.csf - anatomy.ventricle
     plexus = sum(_blob(mni, centre, rng.uniform(2.5, 5)) for centre in CHOROID) * anatomy.ventricle
@@ -87,7 +87,7 @@ def _contrast(
     bright: Array,
     hard: bool,
 ) -> Array:
-    """Noise-free image of one sequence, white matter = 1. `bright`: FLAIR look-alikes in units of lesion contrast."""
+    """Return the noise-free image of one sequence; `bright` holds the look-alikes in units of lesion contrast."""
     fluid, grey, deep, contrast = (rng.uniform(*limits) for limits in MEANS[name])
     image = anatomy.wm + grey * (1 + (deep - 1) * anatomy.deep) * anatomy.gm + fluid * anatomy.csf
     image += details["spaces"] * (fluid - 1)
@@ -113,14 +113,14 @@ def _contrast(
 def _degrade(
     rng: np.random.Generator, image: Array, spacing: Sequence[float], noise_range: tuple[float, float]
 ) -> Array:
-    """What a scanner and a resampler do: texture, blur, thick slices, bias field, shift, Rician noise, gamma."""
+    """Add the effects of scanner and resampling: texture, blur, thick slices, bias field, shift, noise, gamma."""
     shape = image.shape
     image = image * (1 + rng.uniform(0.3, 1.2) * smooth_noise(rng, shape, spacing, 12.0, 4.0, amplitudes=TEXTURE))
-    blur = rng.uniform(0.15, 0.6)  # mm, on top of the partial volume of the maps
-    thick = rng.uniform(0.0, 1.3) if spacing[2] < 2 and rng.random() < 0.6 else 0.0  # slices once thicker than the grid
+    blur = rng.uniform(0.15, 0.6)  # mm, in addition to the partial volume of the maps
+    thick = rng.uniform(0.0, 1.3) if spacing[2] < 2 and rng.random() < 0.6 else 0.0  # mm, thicker than the grid
     image = ndimage.gaussian_filter(image, [blur / d for d in spacing[:2]] + [thick / spacing[2]], truncate=3)
     image *= np.exp(rng.uniform(0.01, 0.08) * smooth_noise(rng, shape, spacing, 90.0))
-    for axis in range(2):  # sequences are never registered to better than a fraction of a voxel
+    for axis in range(2):  # registration leaves errors of a fraction of a voxel
         part = rng.uniform(0, 0.5)
         image = (1 - part) * image + part * np.roll(image, rng.choice([-1, 1]), axis)
     level, grain = rng.uniform(*noise_range), rng.uniform(0.3, 0.8)
@@ -139,9 +139,20 @@ def make_sequences(
     names: Sequence[str],
     hard: bool = False,
 ) -> dict[str, Array]:
-    """Images of the named sequences on the grid of `anatomy` (voxels of `spacing` mm): float32, white matter about 1.
+    """Return the images of the named sequences on the grid of `anatomy`.
 
-    Every sequence has its own random stream, so leaving one out changes none of the others.
+    Each sequence has its own random stream, so that leaving one out does not change the others.
+
+    Args:
+        rng: random generator.
+        anatomy: the head.
+        lesions: its lesions, on the same grid.
+        spacing: mm per voxel.
+        names: of `SEQUENCES`.
+        hard: brighter look-alikes.
+
+    Returns:
+        float32 (X, Y, Z) per name; white matter is about 1.
     """
     streams = dict(zip(SEQUENCES, rng.spawn(len(SEQUENCES))))
     details = _shared_details(rng, anatomy, spacing)

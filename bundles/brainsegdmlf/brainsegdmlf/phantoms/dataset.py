@@ -1,7 +1,8 @@
-"""Made brain MR cases with white-matter lesions: four sequences, a lesion mask, a true geometry. Not clinical data."""
+"""Cases and data set of brain phantoms: four MR sequences, a lesion mask, a scanner's geometry. Not clinical data."""
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -11,24 +12,24 @@ from typing import Any, TypeVar
 import nibabel as nib
 import numpy as np
 import torch
-from nibabel.openers import Opener
 from scipy import ndimage
 
 from brainsegdmlf.phantoms.anatomy import Anatomy, Array, make_anatomy, smooth_noise
 from brainsegdmlf.phantoms.contrast import SEQUENCES, make_sequences
 from brainsegdmlf.phantoms.lesions import Lesions, make_lesions
 from shared.core.errors import InputError
+from shared.core.files import write_atomic
 from shared.datasets.builtin import already_made, run_jobs, write_datalist
 
-RECIPE_VERSION = 4  # raise it whenever the same seed gives other images
-HEAD_MM = (164.0, 200.0, 172.0)  # field round a head of the template's size, tilted and deformed; cropped afterwards
-HEAD_SIZES = (0.83, 0.96)  # of the template's length: the MNI152 brain is larger than a living one
-CROP_MARGIN = 4  # voxels of air kept round the brain
-THICKNESSES, THICKNESS_WEIGHTS = (1.0, 2.0, 3.0, 4.0), (0.04, 0.14, 0.32, 0.50)  # mm; thin ones cost most time
-STORAGE_ORDERS = ("RAS", "LAS", "LPS", "RPS", "PSR")  # what scanners and converters write
-SMALLEST_LESION = 10.0  # mm3; what is smaller readers do not mark
-FULL_SCALE = 3000  # largest stored number, about what DICOM MR uses
-DESCRIPTION = "Made brain MR (FLAIR, T1, T1 after contrast, T2) with white-matter lesions; synthetic, not clinical data"
+RECIPE_VERSION = 4  # raise it when a change gives other images for the same seed
+HEAD_MM = (164.0, 200.0, 172.0)  # field of view for a head of the template's size; cropped afterwards
+HEAD_SIZES = (0.83, 0.96)  # relative to the template: the MNI152 brain is larger than average
+CROP_MARGIN = 4  # voxels of air around the brain
+THICKNESSES, THICKNESS_WEIGHTS = (1.0, 2.0, 3.0, 4.0), (0.04, 0.14, 0.32, 0.50)  # mm; thin slices take most time
+STORAGE_ORDERS = ("RAS", "LAS", "LPS", "RPS", "PSR")  # written by scanners and converters
+SMALLEST_LESION = 10.0  # mm3; readers do not mark smaller ones
+FULL_SCALE = 3000  # typical largest value of DICOM MR
+DESCRIPTION = "Brain MR (FLAIR, T1, T1 after contrast, T2) with white-matter lesions; synthetic, not clinical data"
 LICENCE = "Apache-2.0; anatomy derived from MNI152 2009a (Fonov 2009, 2011; McGill licence: free use with this notice)"
 
 Maps = TypeVar("Maps", Anatomy, Lesions)
@@ -36,10 +37,12 @@ Maps = TypeVar("Maps", Anatomy, Lesions)
 
 @dataclass(frozen=True)
 class BrainCase:
-    """One made case; all arrays share the shape (X, Y, Z) and the affine.
+    """One case; all arrays share the shape (X, Y, Z) and the affine.
 
-    images: int16 per sequence, exactly 0 outside the brain; label: uint8, 1 in lesions;
-    affine: 4 x 4, voxel index to world mm (RAS+).
+    Attributes:
+        images: int16 by sequence name, exactly 0 outside the brain.
+        label: uint8, 1 in lesions.
+        affine: 4 x 4, voxel index to world coordinates in mm (RAS+).
     """
 
     images: dict[str, Array]
@@ -48,7 +51,7 @@ class BrainCase:
 
 
 def _merge_slices(maps: Maps, factor: int) -> Maps:
-    """Average every `factor` thin slices (last axis) into a thick one: the partial volume of a real slice."""
+    """Average every `factor` thin slices (last axis) into a thick one, with its partial volume."""
 
     def merge(field: Array) -> Array:
         return sum(field[..., part::factor] for part in range(factor)) / np.float32(factor)
@@ -59,14 +62,14 @@ def _merge_slices(maps: Maps, factor: int) -> Maps:
 
 
 def _skull_strip(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float]) -> Array:
-    """Brain mask with the errors of automatic tools: too tight or too loose, uneven."""
+    """Return a brain mask with the errors of automatic tools: too tight or too loose, uneven."""
     border = rng.uniform(-2.0, 1.2) + rng.uniform(0.2, 1.0) * smooth_noise(rng, anatomy.depth.shape, spacing, 15.0)
     parts, _ = ndimage.label(anatomy.depth + border > 0)
     return parts == np.bincount(parts.ravel())[1:].argmax() + 1
 
 
 def _label(anatomy: Anatomy, lesions: Lesions, mask: Array, spacing: Sequence[float]) -> Array:
-    """What a reader would mark: voxels that are mostly lesion and hardly fluid, in spots large enough to be seen."""
+    """Return what a reader would mark: voxels of mostly lesion and little fluid, in spots of a visible size."""
     marked = (lesions.volume > 0.5) & (anatomy.csf < 0.35) & mask
     spots, _ = ndimage.label(marked, np.ones((3, 3, 3)))
     large = np.bincount(spots.ravel()) * np.prod(spacing) >= SMALLEST_LESION
@@ -75,13 +78,13 @@ def _label(anatomy: Anatomy, lesions: Lesions, mask: Array, spacing: Sequence[fl
 
 
 def _to_int16(rng: np.random.Generator, image: Array, mask: Array) -> Array:
-    """Scale to the numbers of some scanner, at least 1 in the brain and 0 outside."""
+    """Scale `image` to the range of a scanner: at least 1 in the brain, 0 outside."""
     top = np.percentile(image[mask], 99.9) / rng.uniform(0.1, 1.0)
     return np.where(mask, np.clip(image / top * FULL_SCALE, 1, 32767), 0).astype(np.int16)
 
 
 def _rotation(rng: np.random.Generator) -> Array:
-    """Small oblique tilt of the slices (3 x 3), none in half of the cases."""
+    """Draw a small oblique tilt of the slices (3 x 3); half of the cases have none."""
     angles = rng.normal(0, np.deg2rad(5), 3) * (rng.random() < 0.5)
     (a, b, c), eye = angles, np.eye(3)
     generator = np.cross(eye, np.array([a, b, c]))
@@ -90,7 +93,7 @@ def _rotation(rng: np.random.Generator) -> Array:
 
 
 def _store(arrays: list[Array], affine: Array, order: str) -> tuple[list[Array], Array]:
-    """Flip and permute the axes to the storage `order` (such as "LPS") without moving anything in the world."""
+    """Flip and permute the axes to the storage `order`, such as "LPS"; world positions stay the same."""
     start, end = nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(order)
     turn = nib.orientations.ornt_transform(start, end)
     moved = affine @ nib.orientations.inv_ornt_aff(turn, arrays[0].shape)
@@ -109,17 +112,17 @@ def make_brain_case(
 
     Args:
         seed: any non-negative integer.
-        spacing: mm per voxel (right, anterior, superior); None draws 0.9-1.1 mm in plane and 1-4 mm slices.
+        spacing: mm per voxel (right, anterior, superior); None draws 0.9 to 1.1 mm in plane and slices of 1 to 4 mm.
         sequences: which of "flair", "t1", "t1ce", "t2" to make, in this order.
         lesions: False gives the same head without lesions.
-        hard: brighter look-alikes, and a label that leaves out what a reader would not see; a network learns them more
-            slowly and marks less in real patients that is no lesion.
+        hard: brighter look-alikes, and a label without the spots that a reader would overlook. A network trained on
+            such cases learns more slowly and has fewer false positives in real patients.
 
     Returns:
-        A `BrainCase` in a random storage order (RAS, LPS, ...), some of them oblique.
+        The case, in a random storage order (RAS, LPS, ...) and in half of all cases oblique.
 
     Raises:
-        InputError: if a sequence is unknown or a spacing is not positive.
+        InputError: a sequence is unknown or a spacing is not positive.
     """
     if unknown := [name for name in sequences if name not in SEQUENCES]:
         raise InputError(f"unknown sequence {unknown[0]!r}: choose from {', '.join(SEQUENCES)}")
@@ -130,7 +133,7 @@ def make_brain_case(
     mm = [float(d) for d in (drawn if spacing is None else spacing)]
     rotation, order = _rotation(geometry), str(geometry.choice(STORAGE_ORDERS, p=[0.3, 0.2, 0.3, 0.1, 0.1]))
 
-    factor = 2 if mm[2] > 2.2 else 1  # thin slices that make up a thick one
+    factor = 2 if mm[2] > 2.2 else 1  # thin slices per thick slice
     fine = [mm[0], mm[1], mm[2] / factor]
     size = float(geometry.uniform(*HEAD_SIZES))
     shape = [int(np.ceil(size * length / d)) for length, d in zip(HEAD_MM, mm)]
@@ -157,22 +160,20 @@ def make_brain_case(
 
 
 def _write_case(folder: Path, seed: int, sequences: Sequence[str], hard: bool) -> None:
-    """Write ``<folder>/<sequence>.nii.gz`` and ``<folder>/lesion.nii.gz`` (light compression: made data is noise)."""
-    threads, level = torch.get_num_threads(), Opener.default_compresslevel
-    torch.set_num_threads(1)  # one process a core; more threads would only fight
-    Opener.default_compresslevel = 1
+    """Write ``<folder>/<sequence>.nii.gz`` and ``<folder>/lesion.nii.gz``."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # there is one process per core
     try:
         case = make_brain_case(seed, sequences=sequences, hard=hard)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, array in {**case.images, "lesion": case.label}.items():
-            nib.save(nib.Nifti1Image(array, case.affine), folder / f"{name}.nii.gz")
     finally:
-        Opener.default_compresslevel = level
         torch.set_num_threads(threads)
+    for name, array in {**case.images, "lesion": case.label}.items():
+        file = nib.Nifti1Image(array, case.affine).to_bytes()
+        write_atomic(folder / f"{name}.nii.gz", gzip.compress(file, 1, mtime=0))  # noise shrinks little at any level
 
 
 def _datalist(counts: Sequence[int], recipe: dict[str, Any]) -> dict[str, Any]:
-    """Decathlon-style content of ``dataset.json``; the second testing case lacks its T1."""
+    """Return the Decathlon-style content of ``dataset.json``; the second testing case has no T1."""
     names = [f"phantom_{number:03d}" for number in range(sum(counts))]
     items = [
         {
@@ -209,24 +210,24 @@ def make_brain_phantoms(
     progress: bool = True,
     hard: bool = False,
 ) -> Path:
-    """Make a data set of phantoms on disk, or find it there.
+    """Make a data set of brain phantoms on disk, or find the one that is there.
 
-    Writes ``<folder>/phantom_000/{flair,t1,t1ce,t2,lesion}.nii.gz`` ... and, last, ``<folder>/dataset.json``, so an
-    interrupted run is done again. The second testing case lacks its T1 (``null`` in the list).
+    Writes ``<folder>/phantom_000/{flair,t1,t1ce,t2,lesion}.nii.gz`` and so on, then ``<folder>/dataset.json``. The list
+    comes last, so that an interrupted call starts again. The second testing case has no T1 (``null`` in the list).
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
         num_training, num_validation, num_testing: number of cases of each part.
-        seed: the data set's seed; the cases' own seeds follow from it.
-        workers: processes; None takes the number of usable cores.
-        progress: show a bar.
-        hard: of `make_brain_case`.
+        seed: seed of the data set, from which the seeds of the cases are derived.
+        workers: number of processes; None takes the number of usable cores.
+        progress: show a progress bar.
+        hard: make hard cases, see `make_brain_case`.
 
     Returns:
-        The path of ``dataset.json``.
+        Path of ``dataset.json``.
 
     Raises:
-        InputError: if the folder holds a ``dataset.json`` of another recipe or not made here.
+        InputError: the folder holds a ``dataset.json`` that was made from other arguments or by another program.
     """
     target = Path(folder) / "dataset.json"
     counts = (num_training, num_validation, num_testing)

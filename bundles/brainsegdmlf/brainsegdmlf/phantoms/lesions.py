@@ -1,8 +1,7 @@
 """White-matter lesions as MR readers describe them, painted as partial volumes.
 
 Places and shapes follow descriptions of multiple sclerosis and small-vessel disease (Filippi 2019, Wardlaw 2013):
-periventricular and at right angles to the ventricle, deep, juxtacortical, infratentorial, sometimes confluent. Numbers
-and ranges are our choice.
+periventricular and at right angles to the ventricle, deep, juxtacortical, infratentorial, sometimes confluent.
 """
 
 from __future__ import annotations
@@ -16,18 +15,21 @@ from brainsegdmlf.phantoms.anatomy import Anatomy, Array, sigmoid, smooth_noise
 
 PLACES = ("periventricular", "deep", "juxtacortical", "infratentorial")
 PLACE_WEIGHTS = (0.45, 0.28, 0.19, 0.08)
-MEDIAN_NUMBER, NUMBER_SPREAD, NUMBERS = 24.0, 0.8, (4, 90)  # log-normal, clipped
-MEDIAN_RADIUS, RADIUS_SPREAD, RADII = 3.8, 0.4, (2.0, 10.0)  # mm, log-normal: most measure 5 to 11 mm across
+MEDIAN_NUMBER, NUMBER_SPREAD, NUMBERS = 24.0, 0.8, (4, 90)  # per case: log-normal, clipped
+MEDIAN_RADIUS, RADIUS_SPREAD, RADII = 3.8, 0.4, (2.0, 10.0)  # mm, log-normal, clipped: most are 5 to 11 mm wide
 BORDER = (0.35, 0.9)  # mm, half-width of the transition at a lesion's edge
 
 
 @dataclass(frozen=True)
 class Lesions:
-    """Partial volume in [0, 1] and how strongly each sequence shows it; float32 (X, Y, Z).
+    """The lesions of one head as fractions of each voxel; float32 (X, Y, Z).
 
-    volume: fraction of the voxel that is lesion; bright: volume x individual brightness (FLAIR and T2);
-    hole: part that lost its tissue (dark in T1); fluid: part that turned to fluid (dark in FLAIR too);
-    enhancing: part that takes up contrast agent.
+    Attributes:
+        volume: lesion, in [0, 1].
+        bright: `volume` times the brightness of the lesion in FLAIR and T2.
+        hole: lesion with loss of tissue, dark in T1.
+        fluid: lesion that turned to fluid, dark in T1 and in FLAIR.
+        enhancing: lesion that takes up contrast agent.
     """
 
     volume: Array
@@ -38,17 +40,17 @@ class Lesions:
 
     @classmethod
     def none(cls, shape: Sequence[int]) -> Lesions:
-        """No lesion anywhere on a grid of `shape`."""
+        """Return the maps of a healthy head on a grid of `shape`."""
         return cls(*(np.zeros(shape, np.float32) for _ in range(5)))
 
     def add(self, where: tuple[slice, ...], part: Array, bright: float, hole: float) -> None:
-        """Merge one lesion (partial volume `part` in the box `where`) into the maps: the stronger one wins."""
+        """Merge one lesion (partial volume `part` in the box `where`) into the maps by their maximum."""
         for field, value in ((self.volume, part), (self.bright, bright * part), (self.hole, hole * part)):
             np.maximum(field[where], value, out=field[where])
 
 
 def _candidates(anatomy: Anatomy) -> dict[str, Array]:
-    """Flat voxel indices where the centre of a lesion of each place may lie."""
+    """Return the flat indices of the voxels where a lesion of each place may have its centre."""
     x, y, z = anatomy.mni
     white, vent, cortex = anatomy.wm > 0.7, anatomy.ventricle_distance, anatomy.cortex_distance
     cerebrum = white & (z > -12) & (anatomy.depth > 3) & ~((np.abs(x) < 14) & (z < 0))
@@ -62,7 +64,7 @@ def _candidates(anatomy: Anatomy) -> dict[str, Array]:
 
 
 def _direction_from_ventricle(anatomy: Anatomy, centre: Sequence[int], spacing: Array) -> Array:
-    """Unit vector along which the distance to the ventricles grows at the voxel `centre`."""
+    """Return the unit vector at voxel `centre` that points away from the ventricles."""
     field = anatomy.ventricle_distance
     steps = []
     for axis in range(3):
@@ -76,7 +78,7 @@ def _direction_from_ventricle(anatomy: Anatomy, centre: Sequence[int], spacing: 
 def _add_ellipsoid(
     rng: np.random.Generator, out: Lesions, anatomy: Anatomy, noise: Array, spacing: Array, place: str, index: int
 ) -> None:
-    """Paint one rough ellipsoid at flat voxel `index`, inside white matter (and the cortex next to it)."""
+    """Paint one rough ellipsoid at flat voxel `index`, limited to white matter and adjoining cortex."""
     shape = anatomy.wm.shape
     centre = [int(i) for i in np.unravel_index(index, shape)]
     radius = float(np.clip(rng.lognormal(np.log(MEDIAN_RADIUS), RADIUS_SPREAD), *RADII))
@@ -119,7 +121,7 @@ def _add_confluent(rng: np.random.Generator, out: Lesions, anatomy: Anatomy, spa
 
 
 def _add_large(rng: np.random.Generator, out: Lesions, anatomy: Anatomy, spacing: Array) -> None:
-    """Paint one oedema-like lesion of several cm, with fingers in the white matter and often an enhancing core."""
+    """Paint one oedema-like lesion of several cm that follows the white matter, often with an enhancing rim."""
     shape = anatomy.wm.shape
     centre = rng.choice(np.flatnonzero((anatomy.wm > 0.8) & (anatomy.mni[2] > 0) & (anatomy.depth > 12)))
     middle = anatomy.mni.reshape(3, -1)[:, centre]
@@ -138,7 +140,7 @@ def _add_large(rng: np.random.Generator, out: Lesions, anatomy: Anatomy, spacing
 
 
 def make_lesions(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float]) -> Lesions:
-    """Draw the lesions of one case on the grid of `anatomy` (voxels of `spacing` mm): from one dot to a heavy load."""
+    """Draw the lesions of one case, from a few dots to a heavy load, on the grid of `anatomy` (`spacing` in mm)."""
     mm = np.asarray(spacing, float)
     out = Lesions.none(anatomy.wm.shape)
     number = int(np.clip(rng.lognormal(np.log(MEDIAN_NUMBER), NUMBER_SPREAD), *NUMBERS))
