@@ -22,12 +22,12 @@ from monai.metrics import DiceMetric
 from record import save
 from report_sentences import BUNDLE, config
 from tmca.inferer import VariantInferer
-from tmca.phantoms.report import Findings, opening, parse, places, write_sentence
+from tmca.phantoms.sentence import Findings, opening, parse, places, write_sentence
 from tmca.phantoms.wording import reword
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from shared.engine.training import load_weights
+from shared.backbones.checkpoint import load_weights
 from shared.results.tables import markdown
 
 CHANCE = np.random.RandomState(0)

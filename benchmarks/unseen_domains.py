@@ -39,7 +39,7 @@ sys.path[:0] = [str(ROOT), str(BUNDLE)]
 
 from one_size import Masks, best_factor  # noqa: E402
 
-from shared.engine.training import load_weights  # noqa: E402
+from shared.backbones.checkpoint import load_weights  # noqa: E402
 
 TASKS = {
     "fundus": ("Drishti-GS -> RIM-ONE", "fundus", []),

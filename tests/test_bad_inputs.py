@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from PIL import Image
 from tmca import data as tmca_data
 
 import shared
+from shared.backbones.checkpoint import load_weights
 from shared.backbones.text import build_text_encoder
 from shared.core.errors import require
 from shared.datasets.datalist import expand_datalist
 from shared.datasets.public import make_datalist
+from shared.engine.checkpoints import RunCheckpoint
 from shared.engine.distributed import own_share, start_processes
-from shared.engine.training import RunCheckpoint, load_weights
 from shared.io import pictures
-from shared.options.check import checkup
+from shared.options.check import check
 from shared.options.start_up import check_release
 from shared.serving.packaging import package
 from tests.bundles.bad_input import assert_command_refused, assert_refused, make_place
@@ -153,17 +153,17 @@ def packing_of_an_unknown_bundle(folder, _):
 
 def check_of_an_unknown_bundle(_, monkeypatch):
     monkeypatch.chdir(ROOT)
-    return lambda: require(checkup("emclop"))
+    return lambda: require(check("emclop"))
 
 
 def check_of_an_unknown_config(_, monkeypatch):
     monkeypatch.chdir(ROOT)
-    return lambda: require(checkup("emclip", ["trian"]))
+    return lambda: require(check("emclip", ["trian"]))
 
 
 def check_of_no_config(_, monkeypatch):
     monkeypatch.chdir(ROOT)
-    return lambda: require(checkup("emclip", []))
+    return lambda: require(check("emclip", []))
 
 
 def release_of_another_version(folder, _):
@@ -204,7 +204,7 @@ def several_machines_without_torchrun(_, monkeypatch):
 
 
 def more_processes_than_cases(_, monkeypatch):
-    monkeypatch.setattr(dist, "get_world_size", lambda: 4)
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 4)
     return partial(own_share, ["val_a", "val_b"], even=False)
 
 
@@ -278,9 +278,9 @@ def sentence_too_long_for_the_encoder(_, monkeypatch):
 
 
 def nothing_to_resume(folder, _):
-    flow = SimpleNamespace(state=SimpleNamespace(max_epochs=1, epoch_length=1))
+    trainer = SimpleNamespace(state=SimpleNamespace(epoch=0, max_epochs=1, epoch_length=1))
     network = torch.nn.Linear(1, 1)
-    return lambda: RunCheckpoint(folder, network, None, None, None, resume=True).load(flow)  # type: ignore[arg-type]
+    return lambda: RunCheckpoint(folder, network, None, None, None, resume=True).start(trainer)  # type: ignore[arg-type]
 
 
 ACCEPTED = [

@@ -11,9 +11,9 @@ from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed
 from open_clip.timm_model import TimmModel
 
+from shared.backbones.checkpoint import load_strictly
 from shared.backbones.clip_config import model_config
 from shared.backbones.clip_weights import check_architecture, fetch_weights, read_clip_checkpoint
-from shared.backbones.sam import load_strictly
 from shared.core.errors import InputError
 from shared.core.messages import reason
 

@@ -1,27 +1,28 @@
-"""Weights of CLIP models: fetched by tag, read from any kind of file, refused if they are another model's."""
+"""Weights of CLIP models: found by tag, read from a file, refused if they belong to another model."""
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
+from shared.backbones.checkpoint import read_checkpoint
 from shared.backbones.clip_config import known_models, model_config
-from shared.backbones.sam import read_checkpoint
 from shared.core.errors import InputError
 from shared.core.messages import nearest, reason
 
 
 def fetch_weights(name: str, tag: str) -> tuple[str, bool]:
-    """Return the path of a tag's weights, from open_clip's cache or the network, and whether they want quick GELU.
+    """Find the weights of a tag in open_clip's cache, or download them.
+
+    Returns:
+        path of the file; whether the model must use quick GELU with them.
 
     Raises:
-        InputError: a model without tags, an unknown tag, or no way to fetch it.
+        InputError: the model has no tags, the tag is unknown, or the download fails.
     """
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not tags:
@@ -38,29 +39,20 @@ def fetch_weights(name: str, tag: str) -> tuple[str, bool]:
 
 
 def read_clip_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read a checkpoint's tensors on the CPU: torch's (``weights_only``), safetensors or OpenAI's TorchScript archive.
+    """Read the tensors of a CLIP model onto the CPU, without running code of the file.
+
+    Args:
+        path: a torch file, safetensors, or a TorchScript archive such as OpenAI's own files.
 
     Raises:
-        InputError: no such file, or none of these.
+        InputError: a folder, or what `read_checkpoint` raises.
     """
-    path = Path(path)
-    if path.is_dir():
+    if Path(path).is_dir():
         raise InputError(
             f"checkpoint {path}: a folder, not a file; for a folder of open_clip's use name=local-dir:{path}"
         )
-    if path.is_file() and path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except Exception as error:
-            raise InputError(f"checkpoint {path}: not a safetensors file, or cut short ({reason(error)})") from error
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            scripted = any(entry.endswith("/constants.pkl") for entry in archive.namelist())
-        if scripted:
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())
-    return read_checkpoint(path)
+    # The causal mask is a constant; archives keep it beside the weights.
+    return {name: value for name, value in read_checkpoint(path).items() if not name.endswith("attn_mask")}
 
 
 def check_architecture(weights: dict[str, Tensor], path: str | Path | None, name: str, config: dict[str, Any]) -> None:
@@ -68,11 +60,11 @@ def check_architecture(weights: dict[str, Tensor], path: str | Path | None, name
 
     Args:
         weights: as `read_clip_checkpoint` returns them.
-        path: for the message.
-        name, config: of the model that is wanted, as `shared.backbones.clip_config.model_config` returns it.
+        path: the file, for the error message.
+        name, config: the wanted model; the configuration is that of `shared.backbones.clip_config.model_config`.
 
     Raises:
-        InputError: one line that says whose they are.
+        InputError: one line that says to which model the weights belong.
     """
     if not any(key.startswith("visual.") for key in weights):
         example = next(iter(weights))
@@ -90,7 +82,7 @@ def check_architecture(weights: dict[str, Tensor], path: str | Path | None, name
     raise InputError(f"checkpoint {path}: a CLIP with {_say(given)} given for {name} with {_say(wanted)}{hint}")
 
 
-_Shape = tuple[int, int, int, int, int, int]  # vision width, layers, patch; text width, layers; words in the table
+_Shape = tuple[int, int, int, int, int, int]  # image width, layers, patch; text width, layers, vocabulary
 
 
 def _say(shape: _Shape) -> str:
@@ -98,7 +90,7 @@ def _say(shape: _Shape) -> str:
 
 
 def _shape_of_weights(weights: dict[str, Tensor]) -> _Shape | None:
-    """What tells one ViT of open_clip from another; None for other towers."""
+    """Return the sizes that distinguish open_clip's ViTs; None for other towers."""
     patches = weights.get("visual.conv1.weight")
     blocks = _count(weights, "visual.transformer.resblocks.")
     text = "" if "token_embedding.weight" in weights else "text."

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from shared.backbones.sam import load_strictly, read_checkpoint
+from shared.backbones.checkpoint import load_strictly, read_checkpoint
 from shared.backbones.tuning import apply_tuning
 from shared.core.errors import InputError
 

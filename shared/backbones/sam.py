@@ -18,6 +18,7 @@ from segment_anything.modeling.image_encoder import PatchEmbed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shared.backbones.checkpoint import load_strictly, read_checkpoint
 from shared.backbones.tuning import TUNINGS as TUNINGS
 from shared.backbones.tuning import apply_tuning
 from shared.backbones.tuning import merge_lora as merge_lora
@@ -235,37 +236,6 @@ def build_sam_encoder(
     return encoder
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read a checkpoint's tensors on the CPU with ``weights_only``, unwrapped ("model", "state_dict", "module.").
-
-    Raises:
-        InputError: no such file, or none that torch reads, or no dictionary of tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"checkpoint {path}: no such file")
-    with path.open("rb") as file:
-        head = file.read(512).lstrip().lower()
-    if not head:
-        raise InputError(f"checkpoint {path}: the file is empty, download it again")
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise InputError(f"checkpoint {path}: an HTML page, not weights; download the file itself")
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        kind = type(error).__name__
-        raise InputError(f"checkpoint {path}: not a torch file of plain tensors, or cut short ({kind})") from error
-    for key in ("model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict):
-        raise InputError(f"checkpoint {path}: holds a {type(state).__name__}, not a dictionary of tensors")
-    tensors = {str(key).removeprefix("module."): value for key, value in state.items() if torch.is_tensor(value)}
-    if not tensors:
-        raise InputError(f"checkpoint {path}: holds no tensors")
-    return tensors
-
-
 def _encoder_weights(state: dict[str, Tensor], path: str | Path, name: str, size: SamSize) -> dict[str, Tensor]:
     """Cut SAM's encoder out of a checkpoint, or say in one line what the checkpoint is instead."""
     prefix = "image_encoder."
@@ -284,26 +254,3 @@ def _encoder_weights(state: dict[str, Tensor], path: str | Path, name: str, size
         wanted = f"encoder {name} (embed {size.embed_dim}, {size.depth} blocks)"
         raise InputError(f"checkpoint {path}: {kind} (embed {width}, {depth} blocks) given for {wanted}{hint}")
     return weights
-
-
-def load_strictly(
-    module: nn.Module, weights: dict[str, Tensor], label: str, path: str | Path | None, ignore: tuple[str, ...] = ()
-) -> None:
-    """Load `weights` into `module`: every name and shape must agree, except unwanted names that start as in `ignore`.
-
-    Raises:
-        InputError: one line with the first disagreement and their number.
-    """
-    own = module.state_dict()
-    missing = [key for key in own if key not in weights]
-    extra = [key for key in weights if key not in own and not (ignore and key.startswith(ignore))]
-    shapes = [key for key in own if key in weights and own[key].shape != weights[key].shape]
-    if missing:
-        raise InputError(f"checkpoint {path}: lacks {len(missing)} tensors of {label}, such as {missing[0]!r}")
-    if extra:
-        raise InputError(f"checkpoint {path}: holds {len(extra)} tensors that {label} has not, such as {extra[0]!r}")
-    if shapes:
-        key = shapes[0]
-        pair = f"{tuple(weights[key].shape)}, not {tuple(own[key].shape)}"
-        raise InputError(f"checkpoint {path}: {len(shapes)} tensors do not fit {label}, such as {key!r}: {pair}")
-    module.load_state_dict({key: weights[key] for key in own})

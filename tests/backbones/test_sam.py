@@ -282,9 +282,9 @@ def make_wrong_file(kind: str, path, peer: ImageEncoderViT) -> None:
         ("lite", "use --encoder lite_medsam"),
         ("vit_l", r"sam_vit_l checkpoint \(embed 1024, 24 blocks\) given for encoder vit_b .*: use --encoder vit_l"),
         ("unknown size", r"SAM checkpoint of no known size \(embed 32, 8 blocks\) given for .*embed 768, 12 blocks\)$"),
-        ("lacks", r"lacks 16 tensors of encoder vit_b, such as 'blocks.0.norm2.weight'"),
-        ("extra", "holds 1 tensors that encoder vit_b has not, such as 'blocks.0.adapter.weight'"),
-        ("shape", r"'pos_embed': \(1, 20, 20, 32\), not \(1, 10, 10, 32\)"),
+        ("lacks", r"does not fit encoder vit_b: 16 missing, e.g. blocks.0.norm2"),
+        ("extra", "does not fit encoder vit_b: 1 unknown, e.g. blocks.0.adapter.weight"),
+        ("shape", r"of another shape, e.g. pos_embed: \(1, 20, 20, 32\) in place of \(1, 10, 10, 32\)"),
     ],
 )
 def test_wrong_files_are_refused_in_one_line(pair, tmp_path, kind, said):

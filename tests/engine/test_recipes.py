@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from shared.backbones.checkpoint import load_weights
 from shared.core.errors import InputError
 from shared.datasets.datalist import expand_datalist
 from shared.engine import recipes
 from shared.engine.recipes import between, kept, repeated, ship, train_once, write_datalist
-from shared.engine.training import load_weights
 
 
 def test_lists_are_found_again(tmp_path):
