@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 MAX_LINES = 20
@@ -14,14 +14,18 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message is one line that names the thing and the remedy."""
 
 
+class OutputError(InputError):
+    """Results cannot be written, as on a full disk; the next case would fail as well."""
+
+
 def require(problems: Sequence[str]) -> None:
-    """Raise what was found.
+    """Raise an error if there are problems.
 
     Args:
-        problems: a line each, as the functions of `shared.datasets.preflight` return them.
+        problems: one line each, as the functions of `shared.datasets.preflight` return them.
 
     Raises:
-        InputError: there is a problem; its message is the line, or of several the first 20 lines and a count.
+        InputError: there is a problem; the message holds the first 20 lines and the number of further ones.
 
     """
     if problems:
@@ -29,28 +33,35 @@ def require(problems: Sequence[str]) -> None:
         raise InputError("\n".join([*problems[:MAX_LINES], *([f"... and {rest} more"] if rest > 0 else [])]))
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield `error`, the error that caused it or was being handled when it was raised, and so on."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+
+
 def find_input_error(error: BaseException | None) -> InputError | None:
     """Return the first `InputError` in the chain of causes of `error`, or None.
 
-    MONAI wraps what a transform raises into a ``RuntimeError``; the line that a user needs is its cause.
+    MONAI wraps what a transform raises into a ``RuntimeError``; the line for the user is in its cause. An error in a
+    worker of torch's `DataLoader` arrives as the text of its traceback; the line is in that text.
     """
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, InputError):
-            return error
-        # torch passes on what a loader's worker raised as text: the line is in it, the cause is not.
-        worker = re.search(r"^shared\.core\.errors\.InputError: (.+)$", str(error), re.MULTILINE)
+    for cause in causes(error):
+        worker = re.search(r"^shared\.core\.errors\.(?:Input|Output)Error: (.+)$", str(cause), re.MULTILINE)
         if worker:
             return InputError(worker[1])
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
+        if isinstance(cause, InputError):
+            return cause
     return None
 
 
 def install_one_line_errors() -> None:
-    """Make the interpreter print an uncaught `InputError` as one line on stderr, exit code 1, without a traceback.
+    """Make the interpreter print an uncaught `InputError` as one line on stderr, with exit code 1.
 
-    Every other error keeps its traceback. Calling it twice is harmless.
+    Every other error keeps its traceback. It changes the process, so only a command line entry calls it; a second call
+    has no effect.
     """
     previous = sys.excepthook
     if getattr(previous, "prints_input_errors", False):

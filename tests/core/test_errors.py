@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose
 
-from shared.core.errors import find_input_error
+from shared.core.errors import InputError, find_input_error
 from shared.io.volumes import LoadSequencesd
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 START = "from shared.core.errors import InputError, install_one_line_errors\ninstall_one_line_errors()\n"
 LINE = "case p03: flair: /nowhere.nii.gz not found: correct the path, or give null for a missing sequence"
 LOAD = """
@@ -62,3 +63,19 @@ def test_other_errors_keep_their_traceback():
     done = run("raise RuntimeError('a bug')")
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "RuntimeError: a bug" in done.stderr
+
+
+class Refusing(torch.utils.data.Dataset):
+    """Raises without MONAI's wrapping, so that torch reraises an `InputError` whose text is a traceback."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise InputError(LINE)
+
+
+def test_an_unwrapped_input_error_from_a_loader_worker_is_its_line_alone():
+    with pytest.raises(InputError) as caught:
+        list(torch.utils.data.DataLoader(Refusing(), num_workers=1))
+    assert str(find_input_error(caught.value)) == LINE
