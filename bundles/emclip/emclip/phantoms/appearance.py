@@ -1,4 +1,4 @@
-"""Colour of a made eye at given points, before any camera: retina, choroid, disc, cup, atrophy, vessels, lesions."""
+"""Colour of an eye at given points, before any camera: retina, choroid, disc, cup, atrophy, vessels, lesions."""
 
 from __future__ import annotations
 
@@ -9,37 +9,40 @@ from scipy import ndimage
 
 from emclip.phantoms.eye import Array, Eye, Look
 
-TILES, TILE_SIZE, TILE_GRAIN = 4, 512, 5.0  # periodic random pictures, pixels a side, pixels a correlation length
+TILES, TILE_SIZE, TILE_GRAIN = 4, 512, 5.0  # number, side in pixels and correlation length in pixels
 BLOOD = np.array([0.42, 0.06, 0.05], np.float32)  # colour of a haemorrhage
 EXUDATE = np.array([0.95, 0.80, 0.35], np.float32)
 REFLEX = np.array([0.30, 0.24, 0.20], np.float32)
-SHEEN = np.array([0.045, 0.075, 0.06], np.float32)  # nerve fibres scatter more green and blue than red
+SHEEN = np.array([0.045, 0.075, 0.06], np.float32)  # nerve fibres scatter more green and blue light than red
 
 
 def sigmoid(x: Array) -> Array:
-    """Logistic function; `x` in units of the transition's width."""
+    """Return the logistic function of `x`, which is in units of the transition's width."""
     return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
 
 
 @functools.cache
 def _tiles() -> Array:
-    """Gaussian random fields that repeat without a seam: float32 (TILES, TILE_SIZE, TILE_SIZE), mean 0, deviation 1."""
+    """Return periodic Gaussian random fields, float32 (TILES, TILE_SIZE, TILE_SIZE), mean 0, standard deviation 1."""
     noise = np.random.default_rng(0).standard_normal((TILES, TILE_SIZE, TILE_SIZE), dtype=np.float32)
     smooth = ndimage.gaussian_filter(noise, (0, TILE_GRAIN / 2, TILE_GRAIN / 2), mode="wrap")
     return (smooth - smooth.mean((1, 2), keepdims=True)) / smooth.std((1, 2), keepdims=True)
 
 
 def texture(rng: np.random.Generator, x: Array, y: Array, scale: float, stretch: float = 1.0) -> Array:
-    """Gaussian random field at the points (x, y), float32, mean about 0, standard deviation about 1.
+    """Sample a Gaussian random field with mean about 0 and standard deviation about 1.
 
-    The field depends on the stream alone, never on the points, so every camera sees the same. It is a random place of
-    a fixed picture, which costs a tenth of drawing one, and repeats after 100 correlation lengths.
+    The field depends on the random stream but not on the points, so that all cameras see the same eye. It is a random
+    section of a fixed periodic picture, ten times faster than a new field, and repeats after 100 correlation lengths.
 
     Args:
-        rng: source of randomness.
-        x, y: disc radii.
+        rng: random generator.
+        x, y: points, disc radii.
         scale: correlation length along y, disc radii.
         stretch: correlation length along x relative to `scale`.
+
+    Returns:
+        float32 array of the shape of `x`.
     """
     tile, (down, right) = _tiles()[rng.integers(TILES)], rng.uniform(0, TILE_SIZE, 2)
     places = np.stack([y * (TILE_GRAIN / scale) + down, x * (TILE_GRAIN / scale / stretch) + right])
@@ -47,18 +50,18 @@ def texture(rng: np.random.Generator, x: Array, y: Array, scale: float, stretch:
 
 
 def _blend(image: Array, colour: Array, part: Array) -> Array:
-    """`image` (3, H, W) with `colour` (3,) or (3, H, W) laid over it where `part` (H, W) says."""
+    """Lay `colour` (3,) or (3, H, W) over `image` (3, H, W) with the opacity `part` (H, W)."""
     return image + part * ((colour[:, None, None] if colour.ndim == 1 else colour) - image)
 
 
 def _box(mask: Array) -> tuple[slice, slice]:
-    """Smallest rectangle that holds `mask` (H, W), empty if nothing does: what lies elsewhere need not be computed."""
+    """Return the bounding box of `mask` (H, W), outside which nothing has to be computed; empty for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(0), slice(0))
 
 
 def _ground(rng: np.random.Generator, look: Look, x: Array, y: Array) -> Array:
-    """Retina over choroid: uneven pigment, the choroid's own vessels, nerve fibres that fan out above and below."""
+    """Paint the retina over the choroid: uneven pigment, choroidal vessels, nerve fibres fanning out up and down."""
     angle = rng.uniform(0, np.pi)
     u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
     v = v + 0.12 * texture(rng, x, y, 0.6)
@@ -75,7 +78,7 @@ def _ground(rng: np.random.Generator, look: Look, x: Array, y: Array) -> Array:
 
 
 def _atrophy(rng: np.random.Generator, eye: Eye, image: Array, x: Array, y: Array, rho: Array) -> Array:
-    """Crescents beside the disc: beta, pale like the disc (the look-alike), and alpha, dark and speckled, outside."""
+    """Paint atrophy beside the disc: beta, as pale as the disc, and outside it alpha, dark and speckled."""
     if eye.look.beta == eye.look.alpha == 0:
         return image
     look, rough = eye.look, texture(rng, x, y, 0.45)
@@ -92,26 +95,26 @@ def _atrophy(rng: np.random.Generator, eye: Eye, image: Array, x: Array, y: Arra
 
 
 def _disc(rng: np.random.Generator, eye: Eye, image: Array, x: Array, y: Array, rho: Array) -> Array:
-    """Rim and cup: pink and full of nerve fibres, or pale; the cup's floor with the pores of the lamina cribrosa."""
+    """Paint the rim, pink or pale, and the cup, whose floor shows the pores of the lamina cribrosa."""
     look = eye.look
     cup_rho = eye.cup.rho(x, y) * look.pallor
     cloud, grain = texture(rng, x, y, 0.35), texture(rng, x, y, 0.05)
-    nasal = sigmoid(-(x + 0.1) / 0.3) - 0.5  # more fibres, so redder
+    nasal = sigmoid(-(x + 0.1) / 0.3) - 0.5  # more nerve fibres, so redder
     rim = look.rim[:, None, None] * (1 + 0.05 * cloud + 0.02 * grain)
     rim = rim * (1 - nasal * np.array([0.06, 0.22, 0.28], np.float32)[:, None, None])
-    slope = look.cup_slope * (1 - 0.9 * nasal) + 0.02  # the wall is steep towards the nose
+    slope = look.cup_slope * (1 - 0.9 * nasal) + 0.02  # the wall is steep on the nasal side
     depth = sigmoid((1 - cup_rho) / slope * 1.2)
     pores = np.clip(texture(rng, x, y, 0.06) - 0.6, 0, 1.5) * sigmoid((0.6 - cup_rho) / 0.1)
     floor = look.cup[:, None, None] * (1 + 0.03 * cloud - 0.07 * pores + 0.06 * np.clip(1 - cup_rho, 0, 1))
     tissue = _blend(rim, floor, depth)
-    tissue = tissue * (1 - 0.06 * np.exp(-(((cup_rho - 1.05) / 0.12) ** 2)))  # shade at the wall
+    tissue = tissue * (1 - 0.06 * np.exp(-(((cup_rho - 1.05) / 0.12) ** 2)))  # shadow at the wall
     ring = np.exp(-(((rho - 0.99) / 0.025) ** 2)) * np.clip(0.4 + 0.8 * np.cos(np.arctan2(y, x)), 0, 1)
     part = sigmoid((1 - rho) / look.edge)
     return _blend(image, tissue, part) + look.ring * ring * np.array([0.8, 0.8, 0.55], np.float32)[:, None, None]
 
 
 def _haemorrhages(rng: np.random.Generator, number: int, image: Array, x: Array, y: Array, rho: Array) -> Array:
-    """Flame-shaped ones along the nerve fibres at the disc's edge, round ones further out."""
+    """Paint haemorrhages: flame-shaped along the nerve fibres at the disc's edge, round further out."""
     for _ in range(number):
         flame, direction = rng.random() < 0.6, rng.uniform(0, 2 * np.pi)
         away = rng.uniform(0.9, 1.3) if flame else rng.uniform(1.3, 2.8)
@@ -124,7 +127,7 @@ def _haemorrhages(rng: np.random.Generator, number: int, image: Array, x: Array,
 
 
 def _exudates(rng: np.random.Generator, groups: int, image: Array, x: Array, y: Array, rho: Array) -> Array:
-    """Groups of small yellow, sharply bordered spots on the retina."""
+    """Paint exudates: groups of small yellow spots with sharp borders on the retina."""
     for _ in range(groups):
         direction, away = rng.uniform(0, 2 * np.pi), rng.uniform(1.6, 3.2)
         far = np.hypot(x - away * np.cos(direction), y - away * np.sin(direction)) / rng.uniform(0.25, 0.6)
@@ -134,21 +137,21 @@ def _exudates(rng: np.random.Generator, groups: int, image: Array, x: Array, y: 
 
 
 def reflectance(eye: Eye, x: Array, y: Array, blood: Array, reflex: Array) -> Array:
-    """Colour of `eye` at the points (x, y), lit evenly.
+    """Return the colour of an evenly lit eye at given points.
 
     Args:
         eye: from `draw_eye`.
-        x, y: (H, W), disc radii.
-        blood, reflex: (H, W), the vessels seen at these points, from `paint_vessels`.
+        x, y: (H, W), points, disc radii.
+        blood, reflex: (H, W), vessels at these points, from `paint_vessels`.
 
     Returns:
-        float32 (3, H, W): red, green, blue; 0 black, about 1 the brightest tissue.
+        float32 (3, H, W), red, green, blue: 0 is black, about 1 the brightest tissue.
     """
     look = eye.look
     ground, atrophy, disc, spots, shine = np.random.default_rng(eye.texture_seed).spawn(5)
     rho = eye.disc.rho(x, y)
     image = _ground(ground, look, x, y)
-    image *= 1 + 0.10 * np.exp(-np.maximum(rho - 1, 0) / 0.25)  # light that the disc scatters into the retina
+    image *= 1 + 0.10 * np.exp(-np.maximum(rho - 1, 0) / 0.25)  # the disc scatters light into the retina
     for paint, stream, reach in ((_atrophy, atrophy, 2.2), (_disc, disc, 1.4)):
         near = _box(rho < reach)
         part = image[:, near[0], near[1]]

@@ -1,8 +1,9 @@
-"""Four made fundus cameras: where each looks, and how it turns light into numbers. Cameras are the domains.
+"""Four synthetic fundus cameras, the domains: field of view, light, colour, tone, sharpness, noise, compression.
 
-Each parameter is a range from which every photograph draws anew. Camera A resembles a table camera with a wide crop
-and warm, soft pictures; B has a narrow crop, red, sharpened and compressed; C is pale and cool, with a washed-out disc;
-D is a hand-held one: dark, green, noisy, blurred. The numbers are our choice, set beside public photographs.
+Each parameter is a range from which every photograph draws its value. Camera A resembles a table-top camera with a wide
+crop and warm, soft pictures. Camera B has a narrow crop and red, sharpened, compressed pictures. Camera C is pale and
+cool, with a washed-out disc. Camera D is hand-held: dark, green, noisy, blurred. Ranges were set by comparison with
+public photographs.
 """
 
 from __future__ import annotations
@@ -18,24 +19,36 @@ Array = np.ndarray
 Range = tuple[float, float]
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, which JPEG uses
-HAZE = np.array([1.0, 0.85, 0.7], np.float32)  # colour of light scattered by a cloudy lens
-SHOULDER = 0.75  # brightness from which a sensor compresses instead of clipping
-PIVOT = 0.4  # brightness that contrast leaves alone
+HAZE = np.array([1.0, 0.85, 0.7], np.float32)  # colour of the light that a cloudy lens scatters
+SHOULDER = 0.75  # brightness above which the sensor compresses
+PIVOT = 0.4  # brightness that a change of contrast keeps
 SHARPEN_WIDTH = 0.04  # disc radii
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Ranges of one camera; a photograph draws each uniformly.
+    """Parameters of one camera; each photograph draws uniformly from the ranges.
 
-    Geometry: size, pixels a side; field, disc radii a side; shift, farthest the disc's centre lies from the middle as a
-    share of the side; roll, largest tilt in degrees; aperture, how often the round field stop shows.
-    Light: exposure, factor; slant, change of the flash from one side to the other; vignette, loss in the corners; haze,
-    light scattered by the eye's lens.
-    Colour: balance, factors of red, green, blue; saturation, 1 as is; wash, how far bright parts turn white.
-    Tone: gamma, exponent, above 1 darker; contrast, slope in the middle of the tone curve.
-    Detail: blur, standard deviation in disc radii; sharpen, strength; noise, standard deviation at mid grey;
-    quality, of JPEG.
+    Attributes:
+        name: domain.
+        size: side of the picture in pixels.
+        field: side of the picture in disc radii.
+        shift: greatest distance of the disc's centre from the middle, as a share of the side.
+        roll: greatest tilt in degrees.
+        exposure: factor of the brightness.
+        slant: change of the flash from one side to the other.
+        vignette: loss of light in the corners.
+        haze: light scattered by the lens of the eye.
+        balance: factors of red, green and blue.
+        saturation: 1 keeps the colours.
+        wash: degree to which bright parts turn white.
+        gamma: exponent, above 1 darker.
+        contrast: slope in the middle of the tone curve.
+        blur: standard deviation in disc radii.
+        sharpen: strength of the unsharp mask.
+        noise: standard deviation at mid grey.
+        quality: of the JPEG compression.
+        aperture: share of the photographs that show the round field stop.
     """
 
     name: str
@@ -91,7 +104,7 @@ CAMERAS = {camera.name: camera for camera in (CAMERA_A, CAMERA_B, CAMERA_C, CAME
 
 
 def aim(rng: np.random.Generator, camera: Camera, size: int) -> Array:
-    """Draw where a photograph looks: (2, 3) matrix from eye coordinates to pixels (column, row); half are left eyes."""
+    """Draw the view: a (2, 3) matrix from eye coordinates to pixels (column, row), mirrored in half of the cases."""
     scale = size / rng.uniform(*camera.field)
     roll = np.deg2rad(rng.uniform(-camera.roll, camera.roll))
     mirror = rng.choice([-1.0, 1.0])
@@ -101,13 +114,13 @@ def aim(rng: np.random.Generator, camera: Camera, size: int) -> Array:
 
 
 def _frame(size: int) -> tuple[Array, Array]:
-    """Column and row of every pixel (size, size) from -1 to 1, float32."""
+    """Return column and row of every pixel, float32 (size, size) from -1 to 1."""
     row, column = np.meshgrid(*[np.linspace(-1, 1, size, dtype=np.float32)] * 2, indexing="ij")
     return column, row
 
 
 def _flash(rng: np.random.Generator, camera: Camera, size: int) -> Array:
-    """Brightness of the light over the picture (size, size): slanted, darker far from an off-centre middle."""
+    """Draw the brightness of the flash, float32 (size, size): slanted, and darker away from an off-centre point."""
     u, v = _frame(size)
     direction, slant, dark = rng.uniform(0, 2 * np.pi), rng.uniform(*camera.slant), rng.uniform(*camera.vignette)
     middle = rng.uniform(-0.4, 0.4, 2)
@@ -117,14 +130,14 @@ def _flash(rng: np.random.Generator, camera: Camera, size: int) -> Array:
 
 
 def _veil(rng: np.random.Generator, size: int) -> Array:
-    """Uneven haze (size, size), mean about 1."""
+    """Draw uneven haze (size, size) with mean about 1."""
     coarse = ndimage.gaussian_filter(rng.standard_normal((8, 8), np.float32), 1.5)
     coarse = 1 + 0.4 * coarse / (coarse.std() + 1e-6)
     return np.clip(ndimage.zoom(coarse, size / 8, order=1, grid_mode=True, mode="nearest"), 0, None)
 
 
 def _field_stop(rng: np.random.Generator, size: int) -> Array:
-    """Round edge of the field that cuts one side or corner: 1 inside, 0 outside (size, size)."""
+    """Draw the round field stop, which cuts one side or corner: float32 (size, size), 1 inside, 0 outside."""
     u, v = _frame(size)
     direction, radius = rng.uniform(0, 2 * np.pi), rng.uniform(2.0, 3.0)
     away = radius - rng.uniform(0.75, 1.0)
@@ -133,7 +146,7 @@ def _field_stop(rng: np.random.Generator, size: int) -> Array:
 
 
 def _colour(rng: np.random.Generator, camera: Camera, image: Array) -> Array:
-    """White balance, saturation, and bright parts that turn white."""
+    """Apply white balance, saturation and wash."""
     image = image * np.array([rng.uniform(*limits) for limits in camera.balance], np.float32)[:, None, None]
     grey = np.tensordot(LUMA, image, 1)
     image = grey + rng.uniform(*camera.saturation) * (image - grey)
@@ -142,7 +155,7 @@ def _colour(rng: np.random.Generator, camera: Camera, image: Array) -> Array:
 
 
 def _tone(rng: np.random.Generator, camera: Camera, image: Array) -> Array:
-    """Soft shoulder, gamma, then contrast: linear if below 1, an S-curve that keeps black and white if above."""
+    """Apply shoulder, gamma and contrast, which is linear below 1 and an S-curve with fixed black and white above."""
     image = np.clip(image, 0, None)
     rest = 1 - SHOULDER
     image = np.where(image > SHOULDER, 1 - rest * np.exp((SHOULDER - image) / rest), image)
@@ -152,20 +165,20 @@ def _tone(rng: np.random.Generator, camera: Camera, image: Array) -> Array:
 
 
 def _as_jpeg(image: Array, quality: int) -> Array:
-    """Back from a JPEG file in memory: uint8 (H, H, 3) in and out."""
+    """Compress a picture, uint8 (H, H, 3), as JPEG and read it back."""
     packed = io.BytesIO()
     Image.fromarray(image).save(packed, "JPEG", quality=quality)
     return np.array(Image.open(packed))
 
 
 def photograph(rng: np.random.Generator, camera: Camera, image: Array, scale: float) -> Array:
-    """What `camera` makes of light.
+    """Photograph an eye.
 
     Args:
-        rng: source of randomness, of this photograph alone.
-        camera: its ranges.
+        rng: random generator of this photograph.
+        camera: the camera.
         image: float32 (3, H, H), reflectance.
-        scale: pixels a disc radius.
+        scale: pixels per disc radius.
 
     Returns:
         uint8 (H, H, 3), red, green, blue.
@@ -179,7 +192,7 @@ def photograph(rng: np.random.Generator, camera: Camera, image: Array, scale: fl
     if rng.random() < camera.aperture:
         image = image * _field_stop(rng, size)
     grain = ndimage.gaussian_filter(rng.standard_normal(image.shape, np.float32), (0, 0.5, 0.5), truncate=2)
-    shot = np.sqrt(np.clip(image, 0.02, 1) / 0.5)  # photons: more light, more noise
+    shot = np.sqrt(np.clip(image, 0.02, 1) / 0.5)  # shot noise grows with the light
     image = image + rng.uniform(*camera.noise) / float(grain.std()) * grain * shot
     wide = SHARPEN_WIDTH * scale
     image = image + rng.uniform(*camera.sharpen) * (image - ndimage.gaussian_filter(image, (0, wide, wide), truncate=2))

@@ -1,7 +1,7 @@
-"""Made colour fundus photographs cropped about the optic disc, with disc and cup labels, by four cameras.
+"""Cases and data set of fundus phantoms: photographs cropped about the optic disc, with labels of disc and cup.
 
-Not clinical data. One camera is the source domain, the three others are unseen ones; the same eyes stand before each of
-the three, so that their results differ by the camera alone.
+Not clinical data. One camera is the source domain, the other three are unseen domains. All three photograph the same
+eyes, so that results on them differ only by the camera.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from emclip.phantoms.cameras import CAMERAS, aim, photograph
 from emclip.phantoms.eye import Array, draw_eye
 from emclip.phantoms.vessels import paint_vessels
 from shared.core.errors import InputError
+from shared.core.files import whole
 from shared.datasets.builtin import already_made, run_jobs, write_datalist
 
-RECIPE_VERSION = 1  # raise it whenever the same seed gives other images
-LABELS = {"background": 0, "optic disc": 100, "optic cup": 200}  # as in public sets; the disc contains the cup
+RECIPE_VERSION = 1  # raise it when a change gives other images for the same seed
+LABELS = {"background": 0, "optic disc": 100, "optic cup": 200}  # as in public data sets; the disc contains the cup
 SOURCE, *UNSEEN = CAMERAS
 DESCRIPTION = (
-    "Made fundus photographs cropped about the optic disc; label PNG: 0 background, 100 optic disc rim, 200 optic cup "
+    "Fundus photographs cropped about the optic disc; label PNG: 0 background, 100 optic disc rim, 200 optic cup "
     "(the disc contains the cup); synthetic, not clinical data"
 )
 LICENCE = "Apache-2.0"
@@ -34,10 +35,12 @@ LICENCE = "Apache-2.0"
 
 @dataclass(frozen=True)
 class FundusCase:
-    """One made photograph.
+    """One photograph.
 
-    image: uint8 (H, H, 3), red, green, blue; label: uint8 (H, H), values of `LABELS`;
-    pixel_from_eye: (2, 3), eye coordinates (disc radii, see `fundus_eye`) to pixels (column, row).
+    Attributes:
+        image: uint8 (H, H, 3), red, green, blue.
+        label: uint8 (H, H), values of `LABELS`.
+        pixel_from_eye: (2, 3), eye coordinates (disc radii, see `emclip.phantoms.eye`) to pixels (column, row).
     """
 
     image: Array
@@ -49,12 +52,12 @@ def make_fundus_case(seed: int, camera: str = SOURCE, *, size: int | None = None
     """Make one photograph; the same arguments give the same arrays on one machine.
 
     Args:
-        seed: any non-negative integer; it determines the eye, whatever the camera.
+        seed: any non-negative integer; determines the eye, the same for every camera.
         camera: "camera_a" (source), "camera_b", "camera_c" or "camera_d".
-        size: pixels a side; None takes the camera's own (208 to 288). The photograph shows the same at any size.
+        size: side in pixels; None takes the camera's own (208 to 288). The view is the same at any size.
 
     Raises:
-        InputError: if the camera is unknown or the size is below 16.
+        InputError: the camera is unknown or the size is below 16.
     """
     if camera not in CAMERAS:
         raise InputError(f"unknown camera {camera!r}: choose from {', '.join(CAMERAS)}")
@@ -79,9 +82,10 @@ def make_fundus_case(seed: int, camera: str = SOURCE, *, size: int | None = None
 def _write_case(stem: Path, seed: int, camera: str) -> None:
     """Write ``<stem>.png`` and ``<stem>_label.png``."""
     case = make_fundus_case(seed, camera)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(case.image).save(f"{stem}.png", compress_level=1)
-    Image.fromarray(case.label).save(f"{stem}_label.png")
+    with whole(f"{stem}.png") as draft:
+        Image.fromarray(case.image).save(draft, compress_level=1)
+    with whole(f"{stem}_label.png") as draft:
+        Image.fromarray(case.label).save(draft)
 
 
 def _item(number: int, camera: str) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def _item(number: int, camera: str) -> dict[str, Any]:
 
 
 def _datalist(counts: Sequence[int], recipe: dict[str, Any]) -> dict[str, Any]:
-    """Decathlon-style content of ``dataset.json``; eyes are numbered through and belong to one part each."""
+    """Return the Decathlon-style content of ``dataset.json``; every eye belongs to one part."""
     first, second, third = np.cumsum(counts).tolist()
     return {
         "name": "fundus phantoms",
@@ -121,32 +125,32 @@ def make_fundus_phantoms(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Make a data set of phantoms on disk, or find it there.
+    """Make a data set of fundus phantoms on disk, or find the one that is there.
 
-    Writes ``<folder>/<camera>/eye_000.png``, ``eye_000_label.png`` ... and, last, ``<folder>/dataset.json``, so an
-    interrupted run is done again. Training and validation come from the source camera; every testing eye is
-    photographed by each of the three unseen ones. Pixels have no physical size.
+    Writes ``<folder>/<camera>/eye_000.png``, ``eye_000_label.png`` and so on, then ``<folder>/dataset.json``. The list
+    comes last, so that an interrupted call starts again. Training and validation eyes are photographed by the source
+    camera, testing eyes by each of the three unseen cameras. Pixels have no physical size.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
         num_training, num_validation: number of eyes of the source camera.
-        num_testing: number of eyes for each unseen camera.
-        seed: the data set's seed; the eyes' own seeds follow from it.
-        workers: threads; None takes the number of usable cores.
-        progress: show a bar.
+        num_testing: number of eyes, the same for each unseen camera.
+        seed: seed of the data set, from which the seeds of the eyes are derived.
+        workers: number of threads; None takes the number of usable cores.
+        progress: show a progress bar.
 
     Returns:
-        The path of ``dataset.json``.
+        Path of ``dataset.json``.
 
     Raises:
-        InputError: if the folder holds a ``dataset.json`` of another recipe or not made here, or other data.
+        InputError: the folder holds other data, or a ``dataset.json`` that was made from other arguments or by another
+            program.
     """
     target = Path(folder) / "dataset.json"
     counts = (num_training, num_validation, num_testing)
     recipe = {"maker": "fundus phantoms", "version": RECIPE_VERSION, "seed": seed, "counts": list(counts)}
     if already_made(target, recipe, CAMERAS):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     datalist = _datalist(counts, recipe)
     seeds = np.random.SeedSequence(seed).generate_state(sum(counts)).tolist()
     jobs = []

@@ -1,10 +1,10 @@
-"""The back of a made eye round its optic disc: outlines of disc and cup, the vessels, and how the tissue looks.
+"""The back of an eye around its optic disc: outlines of disc and cup, vessels, and colours of the tissue.
 
-An eye is drawn once and holds no pixels, so any camera can look at it. Coordinates are (x, y) in units of the disc's
-vertical radius, origin at the disc's centre, x towards the temple (the fovea's side), y upwards. Layout and variants
-follow textbook descriptions of the optic nerve head (Jonas 1999, Quigley 1990): cup-to-disc ratio, the ISNT rule of rim
-width, atrophy zones alpha and beta, vessels that bend at the cup's rim. Numbers and ranges are our choice, set beside
-public photographs.
+An eye holds shapes and colours but no pixels, so that every camera can photograph it. Coordinates are (x, y) in units
+of the disc's vertical radius, with the origin at the disc's centre, x towards the temple (the side of the fovea) and y
+upwards. Layout and variants follow textbook descriptions of the optic nerve head (Jonas 1999, Quigley 1990):
+cup-to-disc ratio, the ISNT rule of rim width, atrophy zones alpha and beta, vessels that bend at the cup's rim. Ranges
+were set by comparison with public photographs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ Array = np.ndarray
 
 VERTICAL_RATIOS = (0.2, 0.9)  # vertical cup-to-disc ratio
 DISC_ASPECTS = (0.82, 1.03)  # width / height
-RIM_LEFT = 0.97  # the cup ends here at the latest, as a fraction of the disc's radius in that direction
+LARGEST_CUP = 0.97  # largest extent of the cup, relative to the disc's radius in each direction
 
 
 @dataclass(frozen=True)
 class Outline:
-    """Closed curve round `centre`: an ellipse of half axes `radii` (x, y) with wavy radius.
+    """Closed curve: an ellipse with a wavy radius.
 
-    waves: (n, 2) cosine and sine amplitudes of orders 2, 3, ...
+    Attributes:
+        centre: (x, y).
+        radii: half axes (x, y).
+        waves: (n, 2), cosine and sine amplitudes of orders 2, 3, ...
     """
 
     centre: tuple[float, float]
@@ -34,25 +37,34 @@ class Outline:
     waves: Array
 
     def rho(self, x: Array, y: Array) -> Array:
-        """Distance from the centre relative to the curve's in that direction: below 1 inside, 1 on the curve."""
+        """Return the distance from the centre relative to the curve: below 1 inside, 1 on the curve."""
         u, v = (x - self.centre[0]) / self.radii[0], (y - self.centre[1]) / self.radii[1]
         angle = np.arctan2(v, u)
-        turn = np.linspace(-np.pi, np.pi, 721)  # a table of the radius: quicker than sines of every point
+        turn = np.linspace(-np.pi, np.pi, 721)  # interpolating a table is faster than a sine per point
         wavy = sum(a * np.cos(n * turn) + b * np.sin(n * turn) for n, (a, b) in enumerate(self.waves.tolist(), 2))
         return (np.hypot(u, v) / np.interp(angle, turn, 1 + wavy)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colours and extras of one eye; colours are RGB reflectances in [0, 1], lengths in disc radii.
+    """Colours and details of one eye; colours are RGB reflectances in [0, 1], lengths are in disc radii.
 
-    retina, rim, cup, beta_tint: mean colours, float32; haemoglobin: absorbance of the thickest vein for R, G, B.
-    cup_slope: half-width of the transition from rim to cup; pallor: cup radius / radius of its pale part.
-    edge: half-width of the disc's border; ring: brightness of the scleral ring.
-    beta, alpha: widest pale and dark atrophy beside the disc, alpha outside beta; darkness: of alpha, in [0, 1];
-    atrophy_angle: where they are widest (rad, 0 = towards the temple).
-    tessellation: contrast of the choroid; fibres: strength of the nerve-fibre sheen; reflexes: of bright wet reflexes.
-    bleeding, exudates: numbers of haemorrhages and of groups of exudates.
+    Attributes:
+        retina, rim, cup, beta_tint: mean colours, float32 (3,).
+        haemoglobin: absorbance of the thickest vein for red, green and blue, float32 (3,).
+        cup_slope: half-width of the transition from rim to cup.
+        pallor: radius of the cup relative to its pale part.
+        edge: half-width of the disc's border.
+        beta: greatest width of the pale atrophy beside the disc.
+        alpha: greatest width of the dark atrophy outside `beta`.
+        darkness: darkness of `alpha`, in [0, 1].
+        atrophy_angle: direction in which both are widest, rad, 0 towards the temple.
+        ring: brightness of the scleral ring.
+        tessellation: contrast of the choroid.
+        fibres: strength of the nerve-fibre sheen.
+        reflexes: strength of the bright reflexes of the wet surface.
+        bleeding: number of haemorrhages.
+        exudates: number of groups of exudates.
     """
 
     retina: Array
@@ -77,9 +89,13 @@ class Look:
 
 @dataclass(frozen=True)
 class Eye:
-    """Disc and cup outlines, vessels from thin to thick, the look, and the seed of its random textures.
+    """One eye. A point belongs to the cup where `cup_rho` is below 1, to the disc where ``disc.rho`` is below 1.
 
-    A point belongs to the cup where `cup_rho` is below 1, to the disc where ``disc.rho`` is.
+    Attributes:
+        disc, cup: outlines.
+        vessels: from thin to thick.
+        look: colours and details.
+        texture_seed: seed of its random textures.
     """
 
     disc: Outline
@@ -89,17 +105,17 @@ class Eye:
     texture_seed: int
 
     def cup_rho(self, x: Array, y: Array) -> Array:
-        """As ``cup.rho``, but never below 1 outside the disc: the rim may be thin, it never vanishes."""
-        return np.maximum(self.cup.rho(x, y), self.disc.rho(x, y) / RIM_LEFT)
+        """Return ``cup.rho``, at least 1 outside the disc: some rim is left in every direction."""
+        return np.maximum(self.cup.rho(x, y), self.disc.rho(x, y) / LARGEST_CUP)
 
 
 def _waves(rng: np.random.Generator, size: float, orders: int = 5) -> Array:
-    """Random (orders, 2) amplitudes that fall with the order."""
+    """Draw amplitudes (orders, 2) that decrease with the order."""
     return size * rng.standard_normal((orders, 2)) / np.arange(1, orders + 1)[:, None]
 
 
 def _outlines(rng: np.random.Generator) -> tuple[Outline, Outline]:
-    """Disc and cup; the rim is widest below, then above, on the nose's side, the temple's (ISNT), with exceptions."""
+    """Draw disc and cup. Most rims are widest below, then above, then on the nasal, then the temporal side (ISNT)."""
     disc = Outline((0.0, 0.0), (float(rng.uniform(*DISC_ASPECTS)), 1.0), _waves(rng, 0.012))
     low, high = VERTICAL_RATIOS
     ratio = low + (high - low) * rng.beta(2.2, 1.9)
@@ -111,12 +127,12 @@ def _outlines(rng: np.random.Generator) -> tuple[Outline, Outline]:
 
 
 def _look(rng: np.random.Generator) -> Look:
-    """Colours of one person: pigment, age of the lens, health of the rim."""
-    pigment = rng.beta(2, 2)  # 0 fair and red, 1 dark and brown
-    lens = np.array([1.0, rng.uniform(0.88, 1.1), np.exp(rng.normal(-0.3, 0.35))])  # it yellows with age
+    """Draw the colours of one person: pigment, age of the lens, health of the rim."""
+    pigment = rng.beta(2, 2)  # 0: fair and red, 1: dark and brown
+    lens = np.array([1.0, rng.uniform(0.88, 1.1), np.exp(rng.normal(-0.3, 0.35))])  # yellows with age
     fair, dark = np.array([0.62, 0.27, 0.110]), np.array([0.36, 0.185, 0.085])
     retina = (fair + pigment * (dark - fair)) * np.exp(rng.normal(0, [0.08, 0.12, 0.15]))
-    pale = rng.beta(1.6, 3)  # a rim that lost nerve fibres
+    pale = rng.beta(1.6, 3)  # loss of nerve fibres
     rim = np.array([0.76, 0.36, 0.15]) + pale * np.array([0.06, 0.13, 0.10]) + 0.25 * (retina - retina.mean())
     yellow = np.array([0.92, 0.62, 0.24])
     cup = yellow + rng.beta(1.5, 1.8) * np.array([0.02, 0.14, 0.33])

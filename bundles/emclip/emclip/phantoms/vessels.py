@@ -1,7 +1,7 @@
-"""Retinal vessels: a branching tree that enters inside the cup, bends at its rim, and runs off in four arcades.
+"""Retinal vessels: a branching tree that enters inside the cup, bends at its rim and leaves in four arcades.
 
-Coordinates are those of `fundus_eye`: disc radii, x towards the temple, y upwards. Calibres, branching angles and the
-four arcades follow textbook descriptions; the numbers are our choice.
+Coordinates are those of `emclip.phantoms.eye`: disc radii, x towards the temple, y upwards. Calibres, branching angles
+and the four arcades follow textbook descriptions.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from PIL import Image, ImageDraw
 Array = np.ndarray
 
 STEP = 0.08  # disc radii between two points of a centre line
-REACH = 6.0  # disc radii from the disc's centre; no camera sees further
-MAIN_HALF_WIDTH = (0.055, 0.085)  # of a vein in an arcade; its artery has 0.65 to 0.85 of that
-THINNEST = 0.009
-ARCADES = ((78, -9), (-78, 9), (112, 12), (-112, -12))  # degrees: heading at the disc, turn a radius: temple, nose
-PROFILE = ((1.0, 0.5), (0.78, 0.8), (0.5, 1.0))  # a blood column seen from above: share of width, absorbance
+REACH = 6.0  # disc radii from the disc's centre, beyond the field of every camera
+MAIN_HALF_WIDTH = (0.055, 0.085)  # disc radii, of a vein in an arcade; its artery has 0.65 to 0.85 of it
+THINNEST = 0.009  # half-width of the thinnest branch, disc radii
+ARCADES = ((78, -9), (-78, 9), (112, 12), (-112, -12))  # heading at the disc in degrees, turn in degrees per radius
+PROFILE = ((1.0, 0.5), (0.78, 0.8), (0.5, 1.0))  # of a blood column seen from above: share of the width, absorbance
 SUPERSAMPLING = 3
 
 
 class Curve(Protocol):
-    """What the vessels need to know about the cup."""
+    """Interface of the cup's outline."""
 
     @property
     def centre(self) -> tuple[float, float]:
-        """(x, y)."""
+        """Centre (x, y)."""
 
     def rho(self, x: Array, y: Array) -> Array:
-        """Relative distance from the centre: 1 on the curve."""
+        """Return the distance from the centre relative to the curve: 1 on the curve."""
 
 
 @dataclass(frozen=True)
 class Vessel:
-    """A centre line (N, 2) and its half-width (N,), in disc radii; arteries are lighter and have a bright reflex."""
+    """Centre line (N, 2) and half-width (N,) in disc radii; arteries are lighter, with a bright central reflex."""
 
     points: Array
     half_width: Array
@@ -45,7 +45,7 @@ class Vessel:
 
 
 def _walk(rng: np.random.Generator, start: Array, heading: float, turn: float, length: float, swing: float) -> Array:
-    """Centre line (N, 2) from `start`: `heading` rad, `turn` rad a radius, `swing` rad that fades after the start."""
+    """Draw a centre line (N, 2): `heading` in rad, `turn` in rad per radius, `swing` in rad, fading after the start."""
     s = np.arange(0, length, STEP)
     amplitudes, periods = rng.uniform(0, [[0.25], [0.2]]), rng.uniform([[1.5], [0.5]], [[4.0], [1.0]])  # slow, quick
     wiggle = (amplitudes * np.sin(2 * np.pi * (s / periods + rng.random((2, 1))))).sum(0)
@@ -63,7 +63,7 @@ def _grow(
     bare: float,
     depth: int = 0,
 ) -> None:
-    """Add a vessel along `points` and its branches; none within `bare` radii of the disc's centre."""
+    """Add a vessel along `points` and its branches, which start at least `bare` radii from the disc's centre."""
     away = np.hypot(points[:, 0], points[:, 1])
     points = points[: int(np.argmax(away > REACH)) or len(points)]
     number = rng.poisson(0.55 * STEP * len(points)) if depth < 3 and len(points) > 8 else 0
@@ -73,7 +73,7 @@ def _grow(
     for place in places:
         child = rng.uniform(0.35, 0.75)
         width = half_width * share[place] * child
-        share[place:] *= (1 - child**3) ** (1 / 3)  # Murray's law: cubes of the widths add up
+        share[place:] *= (1 - child**3) ** (1 / 3)  # Murray's law: the cubes of the widths are conserved
         if width < THINNEST:
             continue
         ahead = points[min(place + 1, len(points) - 1)] - points[place - 1]
@@ -87,7 +87,7 @@ def _grow(
 
 
 def _bend(points: Array, cup: Curve, kink: float, steep: float) -> Array:
-    """Move points outside the cup sideways by `kink` radii and squeeze the climb along its wall."""
+    """Shift points outside the cup sideways by `kink` radii and compress the ascent along its wall."""
     rho = cup.rho(points[:, 0], points[:, 1])
     spoke = points - np.array(cup.centre)
     spoke = spoke / (np.linalg.norm(spoke, axis=1, keepdims=True) + 1e-6)
@@ -99,9 +99,9 @@ def _bend(points: Array, cup: Curve, kink: float, steep: float) -> Array:
 
 
 def grow_vessels(rng: np.random.Generator, disc_rho: Callable[[Array, Array], Array], cup: Curve) -> list[Vessel]:
-    """Draw the vessels of one eye, thin ones first (the order in which they are painted)."""
+    """Draw the vessels of one eye, thin ones first, which is the order of painting."""
     vessels: list[Vessel] = []
-    trunk = np.array([-rng.uniform(0.02, 0.4), rng.normal(0, 0.06)])  # on the nose's side of the centre
+    trunk = np.array([-rng.uniform(0.02, 0.4), rng.normal(0, 0.06)])  # on the nasal side of the centre
     bulk = rng.uniform(*MAIN_HALF_WIDTH)
     shift = rng.normal(0, 6)
 
@@ -113,37 +113,37 @@ def grow_vessels(rng: np.random.Generator, disc_rho: Callable[[Array, Array], Ar
     for degrees, turn in ARCADES:
         for artery in (False, True):
             width = bulk * rng.uniform(0.8, 1.1) * (rng.uniform(0.65, 0.85) if artery else 1.0)
-            width *= 1.0 if abs(degrees) < 90 else rng.uniform(0.6, 0.85)  # the nose's side needs less blood
+            width *= 1.0 if abs(degrees) < 90 else rng.uniform(0.6, 0.85)  # nasal arcades are thinner
             heading = np.deg2rad(degrees + shift + rng.normal(0, 10))
             start(heading, width, artery, np.deg2rad(turn + rng.normal(0, 5)), rng.normal(0, 1.2))
-    for _ in range(rng.integers(3, 8)):  # small ones straight to the macula and to the nose
+    for _ in range(rng.integers(3, 8)):  # small ones, straight to the macula and to the nasal side
         side = 0.0 if rng.random() < 0.55 else np.pi
         start(side + rng.normal(0, 0.5), rng.uniform(0.012, 0.026), rng.random() < 0.5, rng.normal(0, 0.1), 0.0, 4.0)
     return sorted(vessels, key=lambda vessel: float(vessel.half_width.max()))
 
 
 def _reach(line: Array, half_width: Array) -> Array:
-    """Vectors (N, 2) of length `half_width` at right angles to the centre line `line`."""
+    """Return vectors (N, 2) of length `half_width` at right angles to the centre line `line`."""
     ahead = np.empty_like(line)
     ahead[1:-1], ahead[0], ahead[-1] = line[2:] - line[:-2], line[1] - line[0], line[-1] - line[-2]
     return ahead[:, ::-1] * [-1, 1] * (half_width / (np.hypot(*ahead.T) + 1e-9))[:, None]
 
 
 def _corners(line: Array, reach: Array) -> list[float]:
-    """Corners (x, y, x, y, ...) of the strip that reaches that far on either side of `line`."""
+    """Return the corners (x, y, x, y, ...) of the strip that extends by `reach` on both sides of `line`."""
     return np.concatenate([line + reach, (line - reach)[::-1]]).ravel().tolist()
 
 
 def paint_vessels(vessels: Sequence[Vessel], matrix: Array, size: int) -> tuple[Array, Array]:
-    """Blood and reflex of `vessels` in a square picture.
+    """Paint the blood and the central reflexes of `vessels` in a square picture.
 
     Args:
-        vessels: painted in this order, later ones over earlier ones.
-        matrix: (2, 3) eye coordinates to pixels (column, row).
-        size: pixels a side.
+        vessels: in the order of painting.
+        matrix: (2, 3), eye coordinates to pixels (column, row).
+        size: side in pixels.
 
     Returns:
-        Absorbance relative to the thickest vein and brightness of the arteries' central reflex, both float32
+        Absorbance relative to the thickest vein, and brightness of the arteries' central reflex; both float32
         (size, size) in [0, 1].
     """
     factor = SUPERSAMPLING
