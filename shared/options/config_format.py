@@ -64,21 +64,39 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _expanded(value: Any, depth: int) -> str:
-    """Write a list or object with one entry per line; any other value as it is."""
+    """Write a list or object over several lines; any other value as it is.
+
+    The arguments of a component share lines, as in a call that does not fit on one line; of every other list or object
+    each entry begins a line.
+    """
     if not value or not isinstance(value, (list, dict)):
         return _one_line(value)
     indent = " " * INDENT * (depth + 1)
     names = [f"{_one_line(key)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
     entries = value.values() if isinstance(value, dict) else value
-    lines = [_fitted(indent + name, entry, depth + 1) for name, entry in zip(names, entries, strict=True)]
+    texts = [_fitted(indent + name, entry, depth + 1) for name, entry in zip(names, entries, strict=True)]
+    if "_target_" in value and isinstance(value, dict):
+        texts = _filled(texts)
     opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return f"{opening}\n{(',' + chr(10)).join(lines)}\n{indent[INDENT:]}{closing}"
+    return opening + "\n" + ",\n".join(texts) + "\n" + indent[INDENT:] + closing
 
 
 def _fitted(start: str, value: Any, depth: int) -> str:
     """Write `value` behind `start`: on the same line if it fits there with a comma, else expanded."""
     line = start + _one_line(value)
     return line if len(line) < WIDTH else start + _expanded(value, depth)
+
+
+def _filled(texts: list[str]) -> list[str]:
+    """Join neighbours that fit on one line together."""
+    result = texts[:1]
+    for text in texts[1:]:
+        joined = f"{result[-1]}, {text.lstrip()}"
+        if "\n" not in joined and len(joined) < WIDTH:
+            result[-1] = joined
+        else:
+            result.append(text)
+    return result
 
 
 def _one_line(value: Any) -> str:

@@ -1,0 +1,46 @@
+"""The rules for predicted masks, as the options of a run switch them on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from monai.transforms import KeepLargestConnectedComponentd, MapTransform
+
+from emclip.postprocessing.convex import ConvexHulld
+from emclip.postprocessing.drawn_size import DrawnSized
+from emclip.postprocessing.pieces import KeepCommonPieced, KeepWalledd
+
+
+def shape_rules(
+    structures: Sequence[str],
+    largest_component: bool = True,
+    cavity_and_wall: Sequence[str] | None = None,
+    convex: Sequence[str] | None = None,
+    drawn_size: Mapping[str, float] | None = None,
+) -> list[MapTransform]:
+    """Return the transforms that clean the masks of ``pred`` up, in their order.
+
+    Args:
+        structures: names of the channels of ``pred``.
+        largest_component: keep one piece of all structures together, and one of each; False also leaves out the rules
+            for `cavity_and_wall` and `convex`.
+        cavity_and_wall: a cavity and the wall that must surround it.
+        convex: structures that become their convex hull.
+        drawn_size: factor per structure by which its size changes.
+
+    Raises:
+        InputError: a structure is unknown, or a factor cannot be used.
+    """
+    names = list(structures)
+    rules: list[MapTransform] = []
+    if largest_component:
+        if cavity_and_wall:
+            rules.append(KeepWalledd("pred", structures=names, cavity_and_wall=cavity_and_wall))
+        rules.append(KeepCommonPieced("pred"))
+        channels = list(range(len(names)))
+        rules.append(KeepLargestConnectedComponentd("pred", channels, is_onehot=True, independent=True))
+        if convex:
+            rules.append(ConvexHulld("pred", structures=names, convex=convex))
+    if drawn_size:
+        rules.append(DrawnSized("pred", structures=names, factors=drawn_size))
+    return rules
