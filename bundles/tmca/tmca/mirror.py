@@ -1,4 +1,4 @@
-"""Augmentation that keeps image and sentence together."""
+"""Random left-right flips of image and sentence together."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import Flip, MapTransform, RandomizableTransform
 
-from tmca.phantoms.report import mirror_sentence
+from tmca.phantoms.sentence import mirror_sentence
 
 
 class RandMirrord(RandomizableTransform, MapTransform):
-    """Flip pictures left to right, and the words left and right with them.
+    """Flip pictures left to right and exchange the words "left" and "right" in their sentence.
 
     Args:
-        keys: keys of pictures (C, H, W).
-        prob: of a flip.
+        keys: keys of the pictures (C, H, W).
+        prob: probability of a flip.
         text_key: key of the sentence, a string.
         allow_missing_keys: skip absent keys instead of raising.
     """
@@ -30,7 +30,7 @@ class RandMirrord(RandomizableTransform, MapTransform):
         self.flip = Flip(spatial_axis=1)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data`, flipped or not."""
+        """Return a copy of `data`, flipped with probability `prob`."""
         result = dict(data)
         self.randomize(None)
         if self._do_transform:

@@ -1,4 +1,4 @@
-"""Augmentation of the words: the same findings, said in another way."""
+"""Random rewording of sentences: the same findings in other words."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from monai.transforms import RandomizableTransform
 
 from shared.core.errors import InputError
-from tmca.phantoms.report import parse
+from tmca.phantoms.sentence import parse
 from tmca.phantoms.wording import reword
 
 
 class RandRephrased(RandomizableTransform):
-    """Say a sentence of the scheme in another way; any other text stays (our choice).
+    """Reword sentences of QaTa's scheme at random; any other text is kept.
 
-    A network that has read one scheme only takes "right ... and left ..." or "left base" for another finding.
+    A network that was trained on a single scheme misreads "right ... and left ..." or "left base".
 
     Args:
-        prob: of another wording.
+        prob: probability of another wording.
         text_key: key of the sentence, a string.
     """
 
@@ -28,10 +28,10 @@ class RandRephrased(RandomizableTransform):
         self.text_key = text_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data`, its sentence said in another way or not."""
+        """Return a copy of `data`, its sentence reworded with probability `prob`."""
         result = dict(data)
         self.randomize(None)
         if self._do_transform:
-            with suppress(InputError):  # not in the scheme
+            with suppress(InputError):  # the sentence is not in the scheme
                 result[self.text_key] = reword(parse(result[self.text_key]), self.R)
         return result

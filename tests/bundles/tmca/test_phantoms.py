@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 from tmca.phantoms import dataset as chest
 from tmca.phantoms.dataset import SIZE, make_chest_case, make_chest_phantoms
-from tmca.phantoms.report import (
+from tmca.phantoms.sentence import (
     NUMBERS,
     SIDES,
     ZONES,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from ignite.engine import Events
-from tmca.phantoms.report import mirror_sentence
+from tmca.phantoms.sentence import mirror_sentence
 
 from tests.bundles.running import finish, input_error, train_and_kill
 from tests.bundles.tmca.helpers import CONFIG, CONFIGS, QUIET, TRAIN, train, workflow

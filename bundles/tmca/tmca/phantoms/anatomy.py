@@ -1,9 +1,9 @@
-"""Outlines of a made chest as a frontal X-ray projects them: body, lungs, heart, bones, vessels. No pixels here.
+"""Outlines of a chest in frontal projection: body, lungs, heart, bones, vessels, without pixels.
 
-Coordinates are (x, y) in halves of the rib cage's greatest width: origin between the tops of the lungs, x to the right
-of the picture (the patient's left, where the heart's apex is), y downwards. Layout and variants follow textbook anatomy
-(rib courses, cardiothoracic ratio, aortic knob, domes of the diaphragm); the numbers are our choice, set beside public
-X-rays.
+Coordinates are (x, y) in halves of the rib cage's greatest width, with the origin between the tops of the lungs, x to
+the right of the picture (the patient's left, with the heart's apex) and y downwards. Layout and variants follow
+textbook anatomy: rib courses, cardiothoracic ratio, aortic knob, domes of the diaphragm. Ranges were set by comparison
+with public X-rays.
 """
 
 from __future__ import annotations
@@ -15,15 +15,22 @@ from scipy import ndimage
 
 Array = np.ndarray
 
-HEIGHTS = (1.15, 2.0)  # of the lungs: poor to deep inspiration
+HEIGHTS = (1.15, 2.0)  # height of the lungs, from poor to deep inspiration
 RIBS = 11
 WALL = np.array([(0, 0.40), (0.06, 0.56), (0.14, 0.68), (0.3, 0.81), (0.5, 0.91), (0.75, 0.98), (1, 1.02), (1.5, 0.98)])
-"""Inside of the rib cage: (y / lung height, |x|)."""
+"""Inner wall of the rib cage: (y / lung height, |x|)."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line (N, 2) with its width, how strongly it shows, 1 the most, and whether its ends are round."""
+    """A line with a width.
+
+    Attributes:
+        points: (N, 2).
+        width: in chest coordinates.
+        strength: 1 is the strongest.
+        round: whether the ends are round.
+    """
 
     points: Array
     width: float
@@ -33,11 +40,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Chest:
-    """Outlines (N, 2) and lines of one person; `height` is that of the lungs.
+    """One person as outlines (N, 2) and lines.
 
-    lungs: left and right of the picture, heart and diaphragm not yet cut out; heart: with the great vessels;
-    body: trunk, neck and arms as separate parts; breasts: none or two; gas: bubbles in stomach and bowel.
-    front_ribs, back_ribs, shoulders (clavicles, shoulder blades, upper arms), vessels: lines.
+    Attributes:
+        height: height of the lungs.
+        lungs: on the left and on the right of the picture, including what the heart hides.
+        heart: with the great vessels.
+        body: trunk with neck, and arms.
+        breasts: none or two.
+        gas: bubbles in stomach and bowel.
+        back_ribs, front_ribs: lines of the ribs.
+        shoulders: lines of clavicles, shoulder blades and upper arms.
+        vessels: lines of the lung vessels.
     """
 
     height: float
@@ -53,7 +67,7 @@ class Chest:
 
 
 def smooth_curve(corners: Array, closed: bool = True, roundness: float = 1.0) -> Array:
-    """Curve (80, 2) through the neighbourhood of `corners` (N, 2); larger `roundness` cuts them more."""
+    """Return a smooth curve (80, 2) near `corners` (N, 2); larger `roundness` cuts them more."""
     ring = np.concatenate([corners, corners[:1]]) if closed else corners
     reach = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(ring, axis=0).T))])
     places = np.linspace(0, reach[-1], 80, endpoint=not closed)
@@ -67,7 +81,7 @@ def _ellipse(x: float, y: float, across: float, down: float) -> Array:
 
 
 def _lung(rng: np.random.Generator, side: int, height: float, dome: float) -> Array:
-    """Lung of one side (-1 left, 1 right of the picture); its floor, the diaphragm, rises by `dome` above its tip."""
+    """Draw the lung of one side (-1 left, 1 right of the picture); `dome` is the height of the diaphragm's dome."""
     wall = WALL[(WALL[:, 0] > 0.1) & (WALL[:, 0] <= 0.75), ::-1]
     tip = rng.uniform(0.97, 1.03)
     base = [
@@ -84,7 +98,7 @@ def _lung(rng: np.random.Generator, side: int, height: float, dome: float) -> Ar
 
 
 def _heart(rng: np.random.Generator, height: float) -> Array:
-    """Heart, aortic knob and upper mediastinum; the cardiothoracic ratio is 0.42 to 0.66."""
+    """Draw heart, aortic knob and upper mediastinum with a cardiothoracic ratio of 0.42 to 0.66."""
     large = rng.uniform(0, 1)
     right, left = 0.24 + 0.12 * large + rng.normal(0, 0.03), 0.46 + 0.22 * large + rng.normal(0, 0.04)
     neck, knob = rng.uniform(0.13, 0.21), rng.uniform(0.20, 0.33)
@@ -97,7 +111,7 @@ def _heart(rng: np.random.Generator, height: float) -> Array:
 
 
 def _ribs(rng: np.random.Generator, height: float) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
-    """Back parts from the spine outwards, front parts from the flank inwards and down, of `RIBS` pairs."""
+    """Draw `RIBS` pairs of ribs: back parts from the spine outwards, front parts from the flank inwards and down."""
     back, front = [], []
     width, gap, slope = rng.uniform(0.055, 0.08), rng.uniform(0.98, 1.1), rng.uniform(0.10, 0.28)
     slope_front, show_front = rng.uniform(0.3, 0.55), rng.uniform(0.3, 0.9)
@@ -120,7 +134,7 @@ def _ribs(rng: np.random.Generator, height: float) -> tuple[tuple[Line, ...], tu
 
 
 def _shoulders(rng: np.random.Generator, arms_up: bool) -> tuple[Line, ...]:
-    """Clavicles, the edge of the shoulder blades, heads and shafts of the upper arms."""
+    """Draw clavicles, edges of the shoulder blades, heads and shafts of the upper arms."""
     lines = []
     lift, tilt = rng.uniform(-0.12, 0.16), rng.normal(0, 0.04)
     for side in (-1, 1):
@@ -141,7 +155,7 @@ def _shoulders(rng: np.random.Generator, arms_up: bool) -> tuple[Line, ...]:
 
 
 def _body(rng: np.random.Generator, height: float, arms_up: bool) -> tuple[Array, ...]:
-    """Trunk with the neck, and two arms."""
+    """Draw the trunk with the neck, and two arms."""
     fat, neck, slope = rng.uniform(0.08, 0.32), rng.uniform(0.3, 0.42), rng.uniform(-0.3, -0.12)
     half = [(neck, -1.5), (neck, -0.45), (0.75, slope), (1.3, slope + 0.12), (1.45, 0.25), (1.12 + fat, 0.6)]
     half += [(1.08 + fat, height), (1.06 + 1.2 * fat, 1.3 * height), (1.05 + 1.4 * fat, 4.0)]
@@ -159,7 +173,7 @@ def _body(rng: np.random.Generator, height: float, arms_up: bool) -> tuple[Array
 
 
 def _vessels(rng: np.random.Generator, height: float) -> tuple[Line, ...]:
-    """Branches that leave each hilum like a fan and thin out; both hila are look-alikes of small opacities."""
+    """Draw branches that fan out from each hilum and become thinner; the hila resemble small opacities."""
     lines = []
     for side, root in ((-1, (0.27, 0.5)), (1, (0.3, 0.46))):
         x, y = root + rng.normal(0, 0.02, 2)

@@ -1,7 +1,7 @@
-"""Made frontal chest X-rays with lung opacities, their mask, and a sentence in the scheme of QaTa-COV19's text.
+"""Cases and data set of chest phantoms: frontal X-rays, masks of lung opacities, sentences as in QaTa-COV19.
 
-Not clinical data. The sentence names the zones of the opacities that are meant; in many pictures shadows that look the
-same lie in other zones and are not in the mask, so the picture alone does not settle the mask (see `chest_opacities`).
+Not clinical data. The sentence names the zones of the opacities. Many pictures also show look-alikes in other zones,
+which are not in the mask, so that the picture alone does not determine the mask (see `tmca.phantoms.opacities`).
 """
 
 from __future__ import annotations
@@ -16,30 +16,35 @@ import numpy as np
 from PIL import Image
 
 from shared.core.errors import InputError
+from shared.core.files import whole, write_atomic
 from shared.datasets.builtin import already_made, run_jobs, write_datalist
 from tmca.phantoms.anatomy import Array, draw_chest
 from tmca.phantoms.film import expose
 from tmca.phantoms.opacities import draw_opacities
 from tmca.phantoms.projection import project
-from tmca.phantoms.report import LungFrame, describe
+from tmca.phantoms.sentence import LungFrame, describe
 
-RECIPE_VERSION = 1  # raise it whenever the same seed gives other images
-SIZE = 224  # pixels a side
+RECIPE_VERSION = 1  # raise it when a change gives other images for the same seed
+SIZE = 224  # side in pixels
 PARTS = ("training", "validation", "testing")
 DESCRIPTION = (
-    "Made frontal chest X-rays with lung opacities; mask PNG: 0 background, 1 opacity; one sentence an image, which "
-    "decides between shadows that look the same; left is the left of the picture; synthetic, not clinical data"
+    "Frontal chest X-rays with lung opacities; mask PNG: 0 background, 1 opacity; one sentence per image, which tells "
+    "opacities from look-alikes; left is the left of the picture; synthetic, not clinical data"
 )
 LICENCE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
 class ChestCase:
-    """One made X-ray.
+    """One X-ray.
 
-    image: uint8 (H, H); label: uint8 (H, H), 1 in opacities; lookalikes: uint8 (H, H), 1 in shadows of the same kind
-    that the sentence does not mean; lungs: bool (2, H, H), left and right of the picture; text: the sentence;
-    frame: where the lungs stand.
+    Attributes:
+        image: uint8 (H, H).
+        label: uint8 (H, H), 1 in the opacities that the sentence names.
+        lookalikes: uint8 (H, H), 1 in similar shadows that the sentence does not name.
+        lungs: bool (2, H, H), on the left and on the right of the picture.
+        text: the sentence.
+        frame: position of the lungs.
     """
 
     image: Array
@@ -51,9 +56,9 @@ class ChestCase:
 
 
 def _aim(rng: np.random.Generator, height: float, size: int) -> Array:
-    """Chest coordinates to pixels (2, 3): the film's distance, a patient a little off-centre and turned."""
+    """Draw the matrix (2, 3) from chest coordinates to pixels: scale, small rotation, small offset."""
     scale = size * rng.uniform(0.32, 0.47)
-    scale = min(scale, 0.84 * size / height)  # all of the lungs' height is in most pictures
+    scale = min(scale, 0.84 * size / height)  # most pictures show the lungs from top to bottom
     angle = np.deg2rad(rng.normal(0, 1.5))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     spare = max(size - scale * height, 0)
@@ -72,10 +77,10 @@ def make_chest_case(seed: int, *, size: int = SIZE) -> ChestCase:
 
     Args:
         seed: any non-negative integer.
-        size: pixels a side; the same person at any size, but another grain and other cables.
+        size: side in pixels. Other sizes show the same person with other noise and cables.
 
     Raises:
-        InputError: if the size is below 48, where zones are a few pixels high.
+        InputError: the size is below 48, where zones are a few pixels high.
     """
     if size < 48:
         raise InputError(f"size must be at least 48 pixels, not {size!r}")
@@ -94,14 +99,15 @@ def make_chest_case(seed: int, *, size: int = SIZE) -> ChestCase:
 def _write_case(stem: Path, seed: int) -> None:
     """Write ``<stem>.png``, ``<stem>_mask.png`` and the sentence as ``<stem>.txt``."""
     case = make_chest_case(seed)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(case.image).save(f"{stem}.png", compress_level=1)
-    Image.fromarray(case.label).save(f"{stem}_mask.png")
-    stem.with_suffix(".txt").write_text(case.text + "\n")
+    with whole(f"{stem}.png") as draft:
+        Image.fromarray(case.image).save(draft, compress_level=1)
+    with whole(f"{stem}_mask.png") as draft:
+        Image.fromarray(case.label).save(draft)
+    write_atomic(f"{stem}.txt", case.text + "\n")
 
 
 def _items(folder: Path, counts: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
-    """Return the items of each part; patients are numbered through and belong to one part each."""
+    """Return the items of each part; every patient belongs to one part."""
     ends = np.cumsum([0, *counts]).tolist()
     parts: dict[str, list[dict[str, Any]]] = {}
     for part, start, end in zip(PARTS, ends[:-1], ends[1:]):
@@ -110,7 +116,7 @@ def _items(folder: Path, counts: Sequence[int]) -> dict[str, list[dict[str, Any]
             {
                 "image": f"{part}/{name}.png",
                 "label": f"{part}/{name}_mask.png",
-                "text": (folder / part / f"{name}.txt").read_text().strip(),
+                "text": (folder / part / f"{name}.txt").read_text(encoding="utf-8").strip(),
                 "case_id": name,
             }
             for name in names
@@ -127,31 +133,31 @@ def make_chest_phantoms(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Make a data set of phantoms on disk, or find it there.
+    """Make a data set of chest phantoms on disk, or find the one that is there.
 
     Writes ``<folder>/<part>/chest_000.png`` (grey, 8 bit, 224 x 224), ``chest_000_mask.png`` (0 background, 1 opacity),
-    ``chest_000.txt`` (the sentence) ... and, last, ``<folder>/dataset.json`` with image, label, text and case_id, so an
-    interrupted run is done again. Pixels have no physical size.
+    ``chest_000.txt`` (the sentence) and so on, then ``<folder>/dataset.json`` with image, label, text and case_id. The
+    list comes last, so that an interrupted call starts again. Pixels have no physical size.
 
     Args:
-        folder: made if missing.
-        num_training, num_validation, num_testing: number of patients, one X-ray each, of each part.
-        seed: the data set's seed; the patients' own seeds follow from it.
-        workers: processes; None takes the number of usable cores.
-        progress: show a bar.
+        folder: created if missing.
+        num_training, num_validation, num_testing: number of patients of each part, with one X-ray each.
+        seed: seed of the data set, from which the seeds of the patients are derived.
+        workers: number of processes; None takes the number of usable cores.
+        progress: show a progress bar.
 
     Returns:
-        The path of ``dataset.json``.
+        Path of ``dataset.json``.
 
     Raises:
-        InputError: if the folder holds a ``dataset.json`` of another recipe or not made here, or other data.
+        InputError: the folder holds other data, or a ``dataset.json`` that was made from other arguments or by another
+            program.
     """
     target = Path(folder) / "dataset.json"
     counts = (num_training, num_validation, num_testing)
     recipe = {"maker": "chest phantoms", "version": RECIPE_VERSION, "seed": seed, "counts": list(counts)}
     if already_made(target, recipe, PARTS):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     part_of = np.repeat(PARTS, counts).tolist()
     seeds = np.random.SeedSequence(seed).generate_state(sum(counts)).tolist()
     jobs = [

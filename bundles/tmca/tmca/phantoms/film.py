@@ -1,4 +1,4 @@
-"""From attenuation to a stored X-ray: exposure, contrast, collimator, letters and cables, blur, noise, JPEG."""
+"""From attenuation to the stored picture: cables, scatter, contrast, noise, collimator, letters, JPEG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS = ("AP", "PA", "PORTABLE", "SUPINE", "SEDESTACION")
 
 
 def _cables(rng: np.random.Generator, size: int) -> Array:
-    """Electrodes with their wires, a central line, a tube in the trachea: float32 (size, size), strength."""
+    """Draw the strength of electrodes with wires, lines and a tracheal tube: float32 (size, size)."""
     lines = []
     for _ in range(rng.integers(1, 5)):
         bends = rng.uniform([0.05, 0.1], [0.95, 1.1], (rng.integers(3, 6), 2)) * size
@@ -30,7 +30,7 @@ def _cables(rng: np.random.Generator, size: int) -> Array:
 
 
 def _collimator(rng: np.random.Generator, size: int) -> Array:
-    """Black borders, a little turned: float32 (size, size), 0 there and 1 in the picture."""
+    """Draw slightly rotated black borders: float32 (size, size), 0 in the borders, 1 elsewhere."""
     angle = np.deg2rad(rng.normal(0, 3))
     left, top, right, bottom = np.where(rng.random(4) < 0.45, 0.5 - rng.uniform(0, 0.12, 4), 0.8)  # 0.8: no border
     corners = np.array([(-left, -top), (right, -top), (right, bottom), (-left, bottom)])
@@ -41,10 +41,10 @@ def _collimator(rng: np.random.Generator, size: int) -> Array:
 
 
 def _letters(rng: np.random.Generator, image: Array) -> Array:
-    """Burn marks into the upper corners of `image` (H, H)."""
+    """Write marks into the upper corners of `image` (H, H)."""
     size = len(image)
     canvas = Image.fromarray(image)
-    corners = (("R", "D", *WORDS), 0.04, "la"), (("L", "I", *WORDS), 0.96, "ra")  # the patient's right is left
+    corners = (("R", "D", *WORDS), 0.04, "la"), (("L", "I", *WORDS), 0.96, "ra")  # the patient's right is on the left
     for marks, column, anchor in corners:
         if rng.random() < 0.6:
             place = (size * column, size * rng.uniform(0.01, 0.12))
@@ -55,14 +55,14 @@ def _letters(rng: np.random.Generator, image: Array) -> Array:
 
 
 def _detect(rng: np.random.Generator, attenuation: Array) -> Array:
-    """Attenuation as the detector sees it: scattered light lies over it, and it is a little blurred."""
+    """Add scattered radiation and the blur of the detector."""
     size, scatter = len(attenuation), rng.uniform(0.0, 0.35)
     seen = (1 - scatter) * attenuation + scatter * blur(attenuation, 0.08 * size)
     return blur(seen, rng.uniform(0.2, 0.9) * size / 224)
 
 
 def _tone(rng: np.random.Generator, image: Array) -> Array:
-    """Grey values of `image` (H, H): an S-curve between a floor and a ceiling, brighter towards one side."""
+    """Map attenuation (H, H) to grey values: an S-curve between floor and ceiling, plus a gradient."""
     centre, width = rng.normal(0.50, 0.05), np.exp(rng.normal(-1.75, 0.25))
     floor, ceiling = rng.beta(1.2, 5) * 0.5, rng.uniform(0.75, 1.0)
     across = np.linspace(-0.5, 0.5, len(image), dtype=np.float32)
@@ -71,7 +71,15 @@ def _tone(rng: np.random.Generator, image: Array) -> Array:
 
 
 def expose(rng: np.random.Generator, attenuation: Array) -> Array:
-    """Make the stored picture, uint8 (H, H), of `attenuation`, float32 (H, H), 0 in air and about 1 in the middle."""
+    """Make the stored picture.
+
+    Args:
+        rng: random generator.
+        attenuation: float32 (H, H), 0 in air and about 1 in the middle.
+
+    Returns:
+        uint8 (H, H).
+    """
     size, air = len(attenuation), attenuation < 0.03
     if rng.random() < 0.35:
         attenuation = attenuation + rng.uniform(0.1, 0.35) * _cables(rng, size)

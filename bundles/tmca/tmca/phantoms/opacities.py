@@ -1,9 +1,8 @@
-"""Opacities in made lungs, and shadows that look the same but are not what the report means.
+"""Opacities of the lungs, and look-alikes that the report does not name.
 
-An X-ray alone does not say which of two faint shadows is today's pneumonia and which an old scar or soft tissue in
-front of the lung; the report does. So the shadows that count and those that do not are drawn by the same process with
-the same densities: only the zones that the sentence names tell them apart. That is our choice, made so that the use of
-the sentence can be measured.
+An X-ray alone does not show which of two faint shadows is the pneumonia and which an old scar or soft tissue in front
+of the lung; the report does. Opacities and look-alikes are therefore drawn by the same process with the same densities
+and differ only by the zones that the sentence names. This makes the benefit of the sentence measurable.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from scipy import ndimage
 
 from tmca.phantoms.anatomy import Array
 from tmca.phantoms.painting import blur, noise
-from tmca.phantoms.report import SIDES, SMALLEST_AREA, ZONES, Findings, LungFrame, find_areas
+from tmca.phantoms.sentence import SIDES, SMALLEST_AREA, ZONES, Findings, LungFrame, find_areas
 
-SPREADS = {  # zones of one lung with the share of the infected lungs; shaped after QaTa's sentences, less of all zones
+SPREADS = {  # zones of one lung: share of the infected lungs; as in QaTa's sentences, but with fewer lungs of all zones
     ("lower",): 0.30,
     ("upper", "middle", "lower"): 0.22,
     ("middle", "lower"): 0.14,
@@ -26,19 +25,22 @@ SPREADS = {  # zones of one lung with the share of the infected lungs; shaped af
     ("upper", "lower"): 0.08,
     ("upper", "middle"): 0.08,
 }
-# where a region may begin and end that reaches from one zone to another, in heights of the lungs
+# ranges of the top of a region by its first zone and of the bottom by its last zone, in heights of the lungs
 TOPS = {"upper": (-0.02, 0.12), "middle": (0.30, 0.37), "lower": (0.54, 0.68)}
 BOTTOMS = {"upper": (0.26, 0.38), "middle": (0.55, 0.63), "lower": (0.88, 1.10)}
-BOTH_SIDES = 0.62  # share of patients
-LOOKALIKES = 0.6  # share of lungs that have one or more, where zones are left for them
-GAP = 0.035  # of the picture's height, at least, between a look-alike and an opacity
+BOTH_SIDES = 0.62  # share of the patients
+LOOKALIKES = 0.6  # share of the lungs with a look-alike, if they have a free zone
+GAP = 0.035  # least distance of a look-alike from an opacity, in heights of the picture
 
 
 @dataclass(frozen=True)
 class Opacities:
     """Shadows in a picture (H, W).
 
-    density: float32, what they add to the attenuation; mask, lookalikes: bool, the ones that count and the others.
+    Attributes:
+        density: float32, their attenuation.
+        mask: bool, opacities that the sentence names.
+        lookalikes: bool, the other shadows.
     """
 
     density: Array
@@ -48,7 +50,7 @@ class Opacities:
 
 @dataclass(frozen=True)
 class _Style:
-    """What the shadows of one picture share; softness, grain and waves of the border in pixels."""
+    """Appearance that the shadows of one picture share; `soft`, `grain` and `waves` (of the border) are in pixels."""
 
     density: float
     soft: float
@@ -58,16 +60,23 @@ class _Style:
 
 
 def _runs(zones: tuple[str, ...]) -> list[tuple[str, str]]:
-    """First and last zone of each group of neighbours."""
+    """Return the first and last zone of each group of adjoining zones."""
     if zones == ("upper", "lower"):
         return [("upper", "upper"), ("lower", "lower")]
     return [(zones[0], zones[-1])]
 
 
 def _width(rng: np.random.Generator, lung: Array, around: Array, rows: Array) -> Array:
-    """Pixels (H, W) inside a slanted border along the chest wall or about the hilum, or all of the width.
+    """Draw the horizontal extent of a region: the whole lung, a band along the chest wall, or one around the hilum.
 
-    around: distance from the spine; rows: from the region's middle.
+    Args:
+        rng: random generator.
+        lung: bool (H, W).
+        around: (H, W), distance from the spine in pixels.
+        rows: (H, W), distance from the region's middle row in pixels.
+
+    Returns:
+        (H, W), distance inside the extent in pixels, negative outside.
     """
     kind = rng.random()
     if kind < 0.48:
@@ -81,13 +90,13 @@ def _width(rng: np.random.Generator, lung: Array, around: Array, rows: Array) ->
 def _region(
     rng: np.random.Generator, lung: Array, run: tuple[str, str], frame: LungFrame, waves: float, room: Array | None
 ) -> Array:
-    """One smooth region (H, W) of a lung in the zones of `run`, not where `room` (H, W) is below 0; may be empty."""
+    """Draw one smooth region (H, W) of a lung in the zones of `run` where `room` (H, W) is positive; may be empty."""
     size = len(lung)
     rows, columns = np.indices(lung.shape, np.float32)
     height = (frame.bottom - frame.top) * size
     start, end = (frame.top * size + height * rng.uniform(*limits) for limits in (TOPS[run[0]], BOTTOMS[run[1]]))
     around = np.abs(columns - frame.midline * size)
-    above, below = rng.normal(0, 0.25, (2, 1, 1)) * (around - around[lung].mean())  # slanted, too
+    above, below = rng.normal(0, 0.25, (2, 1, 1)) * (around - around[lung].mean())  # slanted borders
     upright = np.minimum(rows - start - above, end - rows + below)
     field = np.minimum(upright, _width(rng, lung, around, rows - (start + end) / 2))
     field = blur(field, 0.025 * size) + waves * noise(rng, size, rng.uniform(0.06, 0.16) * size)
@@ -100,7 +109,7 @@ def _region(
 
 
 def _shadow(rng: np.random.Generator, region: Array, lung: Array, style: _Style) -> Array:
-    """Density of one region (H, W): hazy, cloudy or dense, fading at its border but not at the lung's."""
+    """Draw the density of a region (H, W): hazy, cloudy or dense, fading at its border but not at the lung's."""
     soft = style.soft * rng.uniform(0.8, 1.2)
     whole = lung.astype(np.float32)
     part = blur(region.astype(np.float32), soft) / np.maximum(blur(whole, soft), 0.05)
@@ -121,7 +130,7 @@ def _style(rng: np.random.Generator, size: int) -> _Style:
 
 
 def _draw_spread(rng: np.random.Generator, allowed: set[str]) -> tuple[str, ...]:
-    """Zones of one lung, none of them outside `allowed`; empty if that leaves none."""
+    """Draw the zones of one lung from `allowed`; empty if there is no choice."""
     spreads = [zones for zones in SPREADS if allowed.issuperset(zones)]
     if not spreads:
         return ()
@@ -130,15 +139,15 @@ def _draw_spread(rng: np.random.Generator, allowed: set[str]) -> tuple[str, ...]
 
 
 def draw_opacities(rng: np.random.Generator, lungs: Array, frame: LungFrame) -> Opacities:
-    """Draw what is seen in the lungs of one patient.
+    """Draw the shadows in the lungs of one patient.
 
     Args:
-        rng: source of randomness.
-        lungs: bool (2, H, W), left and right of the picture.
-        frame: where they stand.
+        rng: random generator.
+        lungs: bool (2, H, W), on the left and on the right of the picture.
+        frame: position of the lungs.
 
     Returns:
-        At least one opacity; a look-alike lies in zones that `find_areas` does not find in the mask.
+        At least one opacity. Look-alikes lie in zones that `find_areas` does not find in the mask.
     """
     size = lungs.shape[1]
     style = _style(rng, size)

@@ -1,4 +1,4 @@
-"""Outlines, lines and random fields as pixels: what every layer of a made X-ray is painted with."""
+"""Paint outlines, lines and random fields as pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUPERSAMPLING = 2
 
 
 def noise(rng: np.random.Generator, size: int, scale: float) -> Array:
-    """Smooth random field, float32 (size, size), mean about 0, deviation 1, correlated over about `scale` pixels."""
+    """Draw a random field, float32 (size, size), mean 0, standard deviation 1, correlation length `scale` pixels."""
     reach = size / scale
     number = int(np.ceil(reach)) + 4
     coarse = Image.fromarray(rng.standard_normal((number, number), np.float32))
@@ -25,17 +25,17 @@ def noise(rng: np.random.Generator, size: int, scale: float) -> Array:
 
 
 def blur(image: Array, sigma: float) -> Array:
-    """Gaussian blur of `image` (H, W), `sigma` in pixels."""
+    """Blur `image` (H, W) with a Gaussian of `sigma` pixels."""
     return ndimage.gaussian_filter(image, sigma, truncate=2.5)
 
 
 def scale_of(matrix: Array) -> float:
-    """Pixels a unit of the coordinates that `matrix` (2, 3) maps to pixels."""
+    """Return the pixels per unit of the coordinates that `matrix` (2, 3) maps to pixels."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
 def _to_pixels(points: Array, matrix: Array) -> list[tuple[float, float]]:
-    """Corners for Pillow, in supersampled pixels."""
+    """Return points (N, 2) as supersampled pixels for Pillow."""
     return list(map(tuple, ((points @ matrix[:, :2].T + matrix[:, 2] + 0.5) * SUPERSAMPLING).tolist()))
 
 
@@ -48,7 +48,16 @@ def _finish(canvas: Image.Image) -> Array:
 
 
 def paint_outlines(outlines: Iterable[Array], matrix: Array, size: int) -> Array:
-    """Coverage, float32 (size, size) in [0, 1], of closed outlines (N, 2); `matrix` (2, 3) maps to (column, row)."""
+    """Paint closed outlines (N, 2).
+
+    Args:
+        outlines: in any order.
+        matrix: (2, 3), their coordinates to pixels (column, row).
+        size: side in pixels.
+
+    Returns:
+        Coverage, float32 (size, size) in [0, 1].
+    """
     canvas = _canvas(size)
     for outline in outlines:
         ImageDraw.Draw(canvas).polygon(_to_pixels(outline, matrix), fill=255)
@@ -56,13 +65,16 @@ def paint_outlines(outlines: Iterable[Array], matrix: Array, size: int) -> Array
 
 
 def paint_lines(lines: Sequence[Line], matrix: Array, size: int, rim: float = 0.0) -> Array:
-    """Strength, float32 (size, size) in [0, 1], of `lines`, later ones over earlier ones.
+    """Paint lines, later ones over earlier ones.
 
     Args:
-        lines: painted in this order.
+        lines: in the order of painting.
         matrix: (2, 3), their coordinates to pixels (column, row).
-        size: pixels a side.
-        rim: how much weaker the inside of a line is than its two edges, as of a bone; 0 paints it evenly.
+        size: side in pixels.
+        rim: how much weaker the inside of a line is than its edges, as in bones; 0 paints lines evenly.
+
+    Returns:
+        Strength, float32 (size, size) in [0, 1].
     """
     canvas = _canvas(size)
     pen = ImageDraw.Draw(canvas)

@@ -1,4 +1,4 @@
-"""What X-rays lose on their way through a made chest, layer over layer: flesh, air, heart, bones, vessels."""
+"""Attenuation of X-rays by a chest, layer by layer: soft tissue, air, heart, bones, vessels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from tmca.phantoms.painting import blur, noise, paint_lines, paint_outlines, sca
 class Projection:
     """A chest in a picture (H, W).
 
-    attenuation: float32, 0 in air, about 1 behind the heart, without the vessels; vessels: float32, what they add, less
-    where an opacity hides them; lungs: bool (2, H, W), left and right of the picture, what is seen beside the heart.
+    Attributes:
+        attenuation: float32 without the vessels, 0 in air, about 1 behind the heart.
+        vessels: float32, attenuation of the vessels, kept apart because opacities hide them.
+        lungs: bool (2, H, W), on the left and on the right of the picture, as far as they are seen beside the heart.
     """
 
     attenuation: Array
@@ -25,7 +27,15 @@ class Projection:
 
 @dataclass(frozen=True)
 class _View:
-    """Where every pixel (H, W) lies: x in chest coordinates, depth in heights of the lungs; scale: pixels a unit."""
+    """Positions of the pixels.
+
+    Attributes:
+        matrix: (2, 3), chest coordinates to pixels (column, row).
+        size: side in pixels.
+        scale: pixels per unit of chest coordinates.
+        x: (H, W), in chest coordinates.
+        depth: (H, W), in heights of the lungs from their tops.
+    """
 
     matrix: Array
     size: int
@@ -35,7 +45,7 @@ class _View:
 
 
 def _rise(value: Array, start: float, width: float) -> Array:
-    """Logistic step from 0 to 1 at `start`."""
+    """Return a logistic step from 0 to 1 at `start`."""
     return 1 / (1 + np.exp(-np.clip((value - start) / width, -30, 30)))
 
 
@@ -52,7 +62,7 @@ def _cover(view: _View, outlines: tuple[Array, ...], soft: float) -> Array:
 
 
 def _flesh(rng: np.random.Generator, chest: Chest, view: _View, density: float) -> tuple[Array, Array]:
-    """Attenuation of the body without its air, and how much of the body stands over each pixel, in [0, 1]."""
+    """Return the attenuation of the body without its air, and the thickness of the body in [0, 1]."""
     trunk, *arms = chest.body
     body = _cover(view, (trunk,), 0.01)
     body = body * (0.45 + 0.55 * blur(body, rng.uniform(0.05, 0.14) * view.scale))
@@ -65,24 +75,24 @@ def _flesh(rng: np.random.Generator, chest: Chest, view: _View, density: float) 
 
 
 def _air(view: _View, lungs: list[Array]) -> Array:
-    """How much lung stands over each pixel, in [0, 1]: little at its edges and behind the shoulders."""
+    """Return the thickness of the lung in [0, 1], which is small at its edges and behind the shoulders."""
     air = lungs[0] + lungs[1]
     inside = np.clip(1.5 * blur(air, 0.16 * view.scale) - 0.45, 0, 1)
     return (0.45 * blur(air, 0.015 * view.scale) + 0.55 * air * inside) * np.clip(0.72 + 0.9 * view.depth, 0.72, 1)
 
 
 def _middle(rng: np.random.Generator, view: _View, heart: Array, body: Array) -> Array:
-    """Heart and great vessels, spine, and the windpipe that thins them."""
+    """Return the attenuation of heart, great vessels and spine, reduced by the windpipe."""
     edge = blur(heart, rng.uniform(0.012, 0.03) * view.scale)
-    edge = edge * np.clip(0.35 + 2.2 * view.depth, 0, 1)  # the neck is thin,
-    edge = edge * np.clip(4 * (1 - view.depth), 0, 1)  # and the liver as dense as the heart
+    edge = edge * np.clip(0.35 + 2.2 * view.depth, 0, 1)  # the neck is thin
+    edge = edge * np.clip(4 * (1 - view.depth), 0, 1)  # the liver is as dense as the heart
     spine = np.exp(-((view.x / 0.13) ** 4)) * (1 + 0.18 * np.cos(2 * np.pi * rng.uniform(8, 11) * view.depth))
     windpipe = np.exp(-(((view.x - 0.02) / 0.055) ** 2)) * (1 - _rise(view.depth, 0.3, 0.03))
     return rng.uniform(0.32, 0.48) * edge + (rng.uniform(0.02, 0.12) * spine - rng.uniform(0.05, 0.2) * windpipe) * body
 
 
 def _bones(rng: np.random.Generator, chest: Chest, view: _View) -> Array:
-    """Ribs, clavicles, shoulder blades, upper arms."""
+    """Return the attenuation of ribs, clavicles, shoulder blades and upper arms."""
     back = paint_lines(chest.back_ribs, view.matrix, view.size, rim=0.45)
     front = paint_lines(chest.front_ribs, view.matrix, view.size, rim=0.4)
     ribs = blur(0.085 * back + 0.06 * front, 0.008 * view.scale) * (1 - 0.6 * _rise(view.depth, 0.9, 0.12))
@@ -91,7 +101,7 @@ def _bones(rng: np.random.Generator, chest: Chest, view: _View) -> Array:
 
 
 def _vessels(rng: np.random.Generator, chest: Chest, view: _View) -> Array:
-    """Branches, and the haze about each hilum."""
+    """Return the attenuation of the lung vessels, with the haze around each hilum."""
     down = 1.1 * chest.height * (view.depth - 0.5)
     near = np.exp(-((np.abs(view.x) - 0.3) ** 2 + down**2) / 0.09)
     haze = rng.uniform(0.0, 0.13) * near * (1 + 0.3 * noise(rng, view.size, 0.09 * view.scale))
@@ -100,13 +110,13 @@ def _vessels(rng: np.random.Generator, chest: Chest, view: _View) -> Array:
 
 
 def project(rng: np.random.Generator, chest: Chest, matrix: Array, size: int) -> Projection:
-    """Let X-rays through `chest`.
+    """Project a chest.
 
     Args:
-        rng: source of randomness: how dense each layer is.
+        rng: random generator for the densities of the layers.
         chest: from `draw_chest`.
         matrix: (2, 3), chest coordinates to pixels (column, row).
-        size: pixels a side.
+        size: side in pixels.
     """
     view = _view(matrix, size, chest.height)
     density = rng.uniform(0.50, 0.66)
@@ -120,6 +130,6 @@ def project(rng: np.random.Generator, chest: Chest, matrix: Array, size: int) ->
         outside = 1 - np.clip(lungs[0] + lungs[1], 0, 1)
         attenuation -= rng.uniform(0.05, 0.25) * _cover(view, chest.gas, 0.05) * outside
     attenuation += 0.02 * noise(rng, size, 0.35 * view.scale) * body + 0.014 * noise(rng, size, 0.05 * view.scale) * air
-    attenuation = np.maximum(attenuation, 0.07 * body)  # no lung is free of tissue
+    attenuation = np.maximum(attenuation, 0.07 * body)  # lungs contain some tissue
     seen = np.stack([(lung > 0.5) & (heart < 0.5) for lung in lungs])
     return Projection(attenuation.astype(np.float32), (_vessels(rng, chest, view) * air).astype(np.float32), seen)

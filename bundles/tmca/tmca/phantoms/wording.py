@@ -1,4 +1,4 @@
-"""The same findings in other words: how radiologists name places and shadows (our choice of words, English)."""
+"""The same findings in other words: English names that radiologists use for places and shadows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from numpy.random import RandomState
 
-from tmca.phantoms.report import SIDES, ZONES, Findings, opening, places
+from tmca.phantoms.sentence import SIDES, ZONES, Findings, opening, places
 
 THINGS = (
     "opacity", "opacities", "patchy opacities", "ground-glass opacity", "consolidation", "infiltrates", "infection",
@@ -25,13 +25,13 @@ EVERYWHERE = ("both lungs", "all zones of both lungs", "the whole of both lungs"
 
 
 def reword(findings: Findings, chance: RandomState) -> str:
-    """Say `findings`, all of them and nothing else, in one of some thousand ways.
+    """Describe exactly these findings in one of several thousand wordings.
 
     Args:
-        findings: side -> its zones; not empty.
-        chance: where the choice comes from.
+        findings: side -> zones; not empty.
+        chance: random generator.
     """
-    if chance.randint(3) == 0:  # the scheme's own words, in either order, or the places alone
+    if chance.randint(3) == 0:  # the words of the scheme in either order, or only the places
         said = " and ".join(_either_order(places(findings), chance))
         return f"{opening(findings)}, {said}." if chance.randint(2) else f"{said}."
     sides = [_side(side, findings[side], chance) for side in SIDES if side in findings]
@@ -43,7 +43,7 @@ def reword(findings: Findings, chance: RandomState) -> str:
 
 
 def _side(side: str, zones: Sequence[str], chance: RandomState) -> str:
-    """The zones of one lung."""
+    """Name the zones of one lung."""
     if len(zones) == len(ZONES) and chance.randint(2):
         return _pick(WHOLE, chance).format(side=side)
     named, part = _listed(zones, chance), _pick(PARTS, chance)
@@ -55,7 +55,7 @@ def _side(side: str, zones: Sequence[str], chance: RandomState) -> str:
 
 
 def _both(findings: Findings, chance: RandomState) -> str:
-    """One name for the same zones of both lungs; none where they differ, and in half of the other cases."""
+    """Name the zones of both lungs together; empty if they differ, and in half of the other cases."""
     zones = findings.get("left", ())
     if not zones or zones != findings.get("right") or chance.randint(2):
         return ""
@@ -66,7 +66,7 @@ def _both(findings: Findings, chance: RandomState) -> str:
 
 
 def _listed(zones: Sequence[str], chance: RandomState) -> str:
-    """Zones as "upper, mid and lower", or one after the other as in the scheme."""
+    """List the zones as "upper, mid and lower", or without commas as in the scheme."""
     words = [_pick(SYNONYMS[zone], chance) for zone in zones]
     if chance.randint(3) == 0:
         return " ".join(words)

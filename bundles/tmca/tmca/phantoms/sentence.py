@@ -1,8 +1,8 @@
-"""The sentence that goes with a mask of lung opacities, in the scheme of QaTa-COV19's text, and the way back.
+"""Sentences in the scheme of QaTa-COV19: describe a mask of lung opacities, and read the findings from a sentence.
 
     bilateral pulmonary infection, three infected areas, middle lower left lung and lower right lung.
 
-"Areas" counts the named zones. "left" is the left of the picture, where one sees the patient's right lung: so it is in
+The number of areas is the number of named zones. "left" is the left of the picture, the patient's right: this holds in
 97 % of QaTa's 1,487 one-sided training and validation cases.
 """
 
@@ -16,15 +16,16 @@ from scipy import ndimage
 
 from shared.core.errors import InputError
 
-SIDES = ("left", "right")  # of the picture; in the order of the sentence
+SIDES = ("left", "right")  # of the picture, in the order of the sentence
 ZONES = ("upper", "middle", "lower")
 NUMBERS = ("one", "two", "three", "four", "five", "six")
-BORDERS = (0.36, 0.55)  # of the lungs' height from the top, between the zones; fitted to QaTa, like the two lines below
-COVERAGE = (0.30, 0.85, 0.30)  # share of a zone's height that an area must span to be said to lie there, too
-SMALLEST_AREA = 1e-3  # of the picture; what is smaller is not reported
+# Fitted to the sentences of QaTa:
+BORDERS = (0.36, 0.55)  # between the zones, in heights of the lungs from the top
+COVERAGE = (0.30, 0.85, 0.30)  # share of a zone's height from which an area is said to lie in it too
+SMALLEST_AREA = 1e-3  # share of the picture from which an area is reported
 
 Findings = dict[str, tuple[str, ...]]
-"""Side -> its zones from top to bottom; only sides with a finding."""
+"""Side -> zones from top to bottom, for sides with a finding."""
 
 _ZONES = "((?:upper |middle |lower )+)"
 _SENTENCE = re.compile(
@@ -35,9 +36,11 @@ _SENTENCE = re.compile(
 
 @dataclass(frozen=True)
 class LungFrame:
-    """Where the lungs stand in a picture, in fractions of its height and width from the top left corner.
+    """Position of the lungs, in fractions of the picture's height and width from the top left corner.
 
-    top, bottom: highest and lowest row of either lung; midline: column of the spine.
+    Attributes:
+        top, bottom: highest and lowest row of both lungs.
+        midline: column of the spine.
     """
 
     top: float = 15 / 224
@@ -45,14 +48,14 @@ class LungFrame:
     midline: float = 0.5
 
 
-QATA_FRAME = LungFrame()  # fitted to pictures of unknown lungs; a mask that reaches beyond it extends it
+QATA_FRAME = LungFrame()  # fitted to masks, as QaTa has no lung masks; a mask that reaches further extends it
 
 
 def write_sentence(findings: Findings) -> str:
-    """Say `findings` in one sentence.
+    """Write `findings` as a sentence.
 
     Raises:
-        InputError: nothing is found, or a side or a zone is unknown, repeated or out of order.
+        InputError: there are no findings, or a side or a zone is unknown, repeated or out of order.
     """
     for side, zones in findings.items():
         if side not in SIDES or not zones or list(zones) != [zone for zone in ZONES if zone in zones]:
@@ -65,22 +68,22 @@ def write_sentence(findings: Findings) -> str:
 
 
 def opening(findings: Findings) -> str:
-    """Return the sentence's first words: one lung or both, and the number of areas."""
+    """Return the first half of the sentence: one lung or both, and the number of areas."""
     number = sum(map(len, findings.values()))
     laterality, plural = ("bilateral" if len(findings) == 2 else "unilateral"), ("s" if number > 1 else "")
     return f"{laterality} pulmonary infection, {NUMBERS[number - 1]} infected area{plural}"
 
 
 def places(findings: Findings) -> list[str]:
-    """Return the sentence's places, one a lung, such as "middle lower left lung"; the left one first."""
+    """Return the places of the sentence, such as "middle lower left lung": one per lung, the left one first."""
     return [f"{' '.join(findings[side])} {side} lung" for side in SIDES if side in findings]
 
 
 def parse(sentence: str) -> Findings:
-    """Return the findings that `sentence` names, the inverse of `write_sentence`.
+    """Return the findings that `sentence` names; inverse of `write_sentence`.
 
     Raises:
-        InputError: the sentence is not in the scheme, or its first words contradict the places that it names.
+        InputError: the sentence is not in the scheme, or its first half contradicts its places.
     """
     match = _SENTENCE.fullmatch(sentence)
     findings = (
@@ -99,9 +102,9 @@ def parse(sentence: str) -> Findings:
 
 
 def mirror_sentence(text: str) -> str:
-    """Return `text` for the picture flipped left to right.
+    """Return the text for the picture flipped left to right.
 
-    A sentence of the scheme stays in it (left is said first); in any other text the words left and right change places.
+    A sentence of the scheme stays in the scheme. In any other text the words "left" and "right" are exchanged.
     """
     try:
         findings = parse(text)
@@ -113,7 +116,7 @@ def mirror_sentence(text: str) -> str:
 
 
 def _zones(rows: np.ndarray, top: int, bottom: int) -> set[str]:
-    """Zones of one connected area with `rows` (H,) pixels in each row: those it fills, and the one with most of it."""
+    """Return the zones of one connected area from its pixels per row (H,): those it spans and its main one."""
     ends = np.round(top + (bottom - top) * np.array([0, *BORDERS, 1])).astype(int)
     parts = [rows[start:end] for start, end in zip(ends[:-1], ends[1:])]
     most = int(np.argmax([part.sum() for part in parts]))
@@ -122,11 +125,11 @@ def _zones(rows: np.ndarray, top: int, bottom: int) -> set[str]:
 
 
 def find_areas(mask: np.ndarray, frame: LungFrame = QATA_FRAME) -> Findings:
-    """Return the zones that the connected areas of `mask` lie in.
+    """Return the zones that contain the connected areas of `mask`.
 
     Args:
-        mask: (H, W), what is not zero is infected; rows from top to bottom, as on the screen.
-        frame: the lungs in this picture.
+        mask: (H, W), non-zero where infected; rows run from top to bottom, as on the screen.
+        frame: position of the lungs in this picture.
     """
     found = np.asarray(mask) != 0
     height, width = found.shape
@@ -150,13 +153,13 @@ def find_areas(mask: np.ndarray, frame: LungFrame = QATA_FRAME) -> Findings:
 
 
 def describe(mask: np.ndarray, frame: LungFrame = QATA_FRAME) -> str:
-    """Return the sentence for `mask`, as `find_areas` sees it.
+    """Return the sentence for the areas that `find_areas` finds in `mask`.
 
     Args:
-        mask: (H, W), what is not zero is infected.
-        frame: the lungs in this picture; without them their usual place in QaTa.
+        mask: (H, W), non-zero where infected.
+        frame: position of the lungs in this picture; by default their usual position in QaTa.
 
     Raises:
-        InputError: the mask is empty or holds specks only: the scheme has no sentence for a healthy lung.
+        InputError: no area is large enough to report; the scheme has no sentence for healthy lungs.
     """
     return write_sentence(find_areas(mask, frame))
