@@ -9,7 +9,7 @@ from typing import Any
 import nibabel as nib
 
 from shared.core.missing import present
-from shared.io.dicom import has_dicom
+from shared.io.dicom_files import has_dicom
 
 KNOWN, NOMINAL = "mm", "nominal"  # what ``spacing`` of a case in a data list may say
 SCANNER = 1  # code of a NIfTI transform that a scanner's geometry gave

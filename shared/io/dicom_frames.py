@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pydicom
-from monai.data import ImageReader
-from monai.utils import MetaKeys, SpaceKeys
 
-from shared.io.dicom import SPACING_TOLERANCE, only_dicom
+from shared.io.dicom_files import check_pixels, only_dicom
+from shared.io.dicom_series import ONE_SLICE, SEGMENTATION
+from shared.io.dicom_stack import Plane, plane, stack
+from shared.io.opened import OpenedVolume
 
-if TYPE_CHECKING:
-    from highdicom import Image, VolumeGeometry
-
-SEGMENTATION = "SEG"
-NO_STACK = "its frames are no regular stack of slices (several times or echoes, or a film)"
+NO_STACK = "its frames are not one regular stack of slices (several times or echoes, or a film)"
 
 
 def find_frames(path: str | os.PathLike) -> Path | None:
@@ -28,70 +24,81 @@ def find_frames(path: str | os.PathLike) -> Path | None:
         None if the path is a file of another kind, or a folder with no or several DICOM files.
 
     Raises:
-        ValueError: that file has one frame, or is a DICOM SEG, which is no image.
+        ValueError: that file has one frame, or is a DICOM SEG.
     """
     file = only_dicom(path)
     if file is None:
         return None
     header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["NumberOfFrames", "Modality"])
     if header.get("Modality") == SEGMENTATION:
-        raise ValueError("a DICOM SEG, no image")
+        raise ValueError("a DICOM SEG, which is a label, not an image")
     if int(header.get("NumberOfFrames") or 1) == 1:
-        raise ValueError("a single DICOM file with one slice, not a series of slices")
+        raise ValueError(ONE_SLICE)
     return file
 
 
-class FramesReader(ImageReader):
-    """highdicom's reader for the one file that holds a volume, which `find_frames` found.
+def open_frames(file: Path) -> OpenedVolume:
+    """Read a file that `find_frames` found; its pixels are decoded later.
 
-    Axes are columns, rows and slices, and slices run along the normal of the image plane, as `DicomSeriesReader` has
-    them; the affine is RAS, mm. Intensities are rescaled as the file says.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def verify_suffix(self, filename: Sequence[os.PathLike | str] | os.PathLike | str) -> bool:
-        """Return True: the file was looked at before."""
-        return True
-
-    def read(self, data: Sequence[os.PathLike | str] | os.PathLike | str, **kwargs: Any) -> Image:
-        """Read the file, whether `data` names it or its folder."""
-        import highdicom  # not in MONAI Label's environment, which has no use for it
-
-        return highdicom.imread(self.file)
-
-    def get_data(self, img: Image) -> tuple[np.ndarray, dict]:
-        """Return (X, Y, Z) float32 and its geometry.
-
-        Raises:
-            ValueError: frames that are no regular stack, or have colours.
-        """
-        read_geometry(img)
-        volume = img.get_volume(dtype=np.float32, rtol=SPACING_TOLERANCE)
-        if volume.number_of_channel_dimensions:
-            raise ValueError("its frames have colours")
-        volume = volume.permute_spatial_axes([2, 1, 0]).ensure_handedness("RIGHT_HANDED", flip_axis=2)
-        affine = volume.get_affine("RAS")
-        return np.ascontiguousarray(volume.array), {
-            MetaKeys.AFFINE: affine,
-            MetaKeys.ORIGINAL_AFFINE: affine.copy(),
-            MetaKeys.SPATIAL_SHAPE: np.asarray(volume.shape),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
-        }
-
-
-def read_geometry(image: Image) -> VolumeGeometry:
-    """Return how the frames of one file lie in space, slices first.
+    Returns:
+        The volume (columns, rows, slices), slices along the normal of the image plane, intensities rescaled as the
+        file says.
 
     Raises:
-        ValueError: they are no regular stack.
+        InputError: no decoder is installed for the file's compression.
+        ValueError: frames with colours, or frames that form no volume.
     """
-    try:
-        geometry = image.get_volume_geometry(rtol=SPACING_TOLERANCE, allow_duplicate_positions=False)
-    except (ValueError, AttributeError, KeyError) as error:
-        raise ValueError(NO_STACK) from error
-    if geometry is None:
+    import highdicom  # absent from MONAI Label's environment
+
+    image = highdicom.imread(file)
+    order, affine = order_frames(image)
+    if image.SamplesPerPixel > 1:
+        raise ValueError("its frames have colours")
+    check_pixels(image)
+    shape = int(image.Columns), int(image.Rows), len(order)
+    numbers = [int(index) + 1 for index in order]
+    return OpenedVolume(shape, affine, lambda: image.get_frames(numbers, dtype=np.float32).transpose(2, 1, 0))
+
+
+def order_frames(image: pydicom.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices that sort the frames of a file, and the affine (RAS, mm) of the volume that they form.
+
+    Raises:
+        ValueError: the frames form no volume.
+    """
+    if "PerFrameFunctionalGroupsSequence" not in image:
         raise ValueError(NO_STACK)
-    return geometry
+    try:
+        return stack(frame_planes(image))
+    except ValueError as error:
+        raise ValueError(f"{NO_STACK}: {error}") from error
+
+
+def frame_planes(image: pydicom.Dataset) -> list[Plane]:
+    """Return where each frame of a file lies.
+
+    Raises:
+        ValueError: a frame does not say so.
+    """
+    shape = int(image.Rows), int(image.Columns)
+    return [
+        plane(
+            functional_group(image, index, "PlanePositionSequence").get("ImagePositionPatient"),
+            functional_group(image, index, "PlaneOrientationSequence").get("ImageOrientationPatient"),
+            functional_group(image, index, "PixelMeasuresSequence").get("PixelSpacing"),
+            shape,
+        )
+        for index in range(int(image.NumberOfFrames))
+    ]
+
+
+def functional_group(image: pydicom.Dataset, index: int, keyword: str) -> Any:
+    """Return what a multi-frame file says of one frame, or of all; an empty data set if it says nothing.
+
+    Args:
+        image: with functional groups.
+        index: of the frame, from 0.
+        keyword: of the group, such as "PlanePositionSequence".
+    """
+    groups = [image.PerFrameFunctionalGroupsSequence[index], *image.get("SharedFunctionalGroupsSequence", [])]
+    return next((group[keyword][0] for group in groups if group.get(keyword)), pydicom.Dataset())

@@ -1,4 +1,4 @@
-"""DICOM SEG as a label map: of a volume, every pixel on the voxel that it lies on; of a picture, pixel for pixel."""
+"""DICOM SEG as a label map: of a volume on the voxels of its image, of a picture pixel by pixel."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from PIL import Image
 
 from shared.core.errors import InputError
 from shared.core.messages import reason
-from shared.io.dicom import only_dicom, to_voxels
-from shared.io.dicom_frames import SEGMENTATION
+from shared.io.affine import to_voxels
+from shared.io.dicom_files import only_dicom
+from shared.io.dicom_frames import functional_group
+from shared.io.dicom_series import SEGMENTATION
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation
 
 
 def find_dicom_seg(path: str | os.PathLike) -> Path | None:
-    """Return the DICOM SEG that a path means: itself, or the only DICOM file in a folder; else None.
+    """Return the DICOM SEG that a path names: itself, or the only DICOM file in a folder; else None.
 
-    A broken file is none; whoever reads it as what it might be says what is wrong with it.
+    None for a broken file too: its reader says what is wrong.
     """
     file = only_dicom(str(path))
     if file is None:
@@ -40,6 +42,9 @@ def find_dicom_seg(path: str | os.PathLike) -> Path | None:
 def load_dicom_seg(file: Path, image: MetaTensor, where: str) -> MetaTensor:
     """Lay the segments of a DICOM SEG on the grid of an image.
 
+    highdicom's `Segmentation.get_volume` and `match_geometry` do not serve here: they refuse the sheared grid of a
+    tilted gantry, and drop pixels outside the image without a word.
+
     Args:
         file: binary or label map; frames in any order, empty ones may be left out.
         image: the image (M, X, Y, Z) with its affine (RAS, mm).
@@ -51,7 +56,7 @@ def load_dicom_seg(file: Path, image: MetaTensor, where: str) -> MetaTensor:
     Raises:
         InputError: unreadable, fractional, segments that overlap, pixels outside the image or between its voxels.
     """
-    import highdicom  # not in MONAI Label's environment, which has no use for it
+    import highdicom  # absent from MONAI Label's environment
 
     label = np.zeros(image.shape[1:], np.float32)
     try:
@@ -74,11 +79,11 @@ def open_dicom_seg(file: Path) -> Image.Image:
     """Open the DICOM SEG of one picture as a label picture.
 
     Args:
-        file: binary or label map; one frame a segment.
+        file: binary or label map; one frame per segment.
 
     Returns:
-        A Pillow image of mode "I;16": 0, or the number of the segment, where segments overlap the highest (our choice:
-        the cup lies in the optic disc).
+        A Pillow image of mode "I;16": 0, or the number of the segment. Where segments overlap, the highest number
+        counts, as the cup lies in the optic disc.
 
     Raises:
         ValueError: fractional, or frames of several pictures.
@@ -87,34 +92,32 @@ def open_dicom_seg(file: Path) -> Image.Image:
 
     seg = highdicom.seg.segread(file)
     frames = _frames(seg)
-    segments = [_segment(seg, number) for number in range(1, len(frames) + 1)]
+    segments = [_segment(seg, index) for index in range(len(frames))]
     if len(set(segments)) < len(segments):
         raise ValueError("its segments lie on several images")
     return Image.fromarray(np.max([frame * segment for frame, segment in zip(frames, segments)], axis=0))
 
 
 def _frames(seg: Segmentation) -> np.ndarray:
-    """(frames, rows, columns), uint16."""
+    """Return (frames, rows, columns), uint16."""
     if seg.SegmentationType == "FRACTIONAL":
         raise ValueError("its segments are fractional")
     return seg.pixel_array.reshape(-1, seg.Rows, seg.Columns).astype(np.uint16)
 
 
 def _pixels(seg: Segmentation) -> Iterator[tuple[Any, np.ndarray]]:
-    """Yield, a frame at a time, the segment's number of each of its pixels (N,) or of all, and (N, 3) places, mm."""
+    """Yield, per frame that is not empty, the segment numbers of its pixels (N,) and their places (N, 3), LPS, mm."""
     from highdicom.spatial import PixelToReferenceTransformer
 
-    for number, frame in enumerate(_frames(seg), 1):
+    for index, frame in enumerate(_frames(seg)):
         pixels = np.argwhere(frame)
         if len(pixels):
-            world = PixelToReferenceTransformer.for_image(seg, frame_number=number)(pixels[:, ::-1])
-            yield frame[tuple(pixels.T)] * _segment(seg, number), world
+            world = PixelToReferenceTransformer.for_image(seg, frame_number=index + 1)(pixels[:, ::-1])
+            yield frame[tuple(pixels.T)] * _segment(seg, index), world
 
 
-def _segment(seg: Segmentation, frame: int) -> int:
-    """Return what a frame's ones stand for; 1 for a label map, whose values are the numbers themselves."""
+def _segment(seg: Segmentation, index: int) -> int:
+    """Return the number that the ones of a frame stand for; 1 for a label map, which holds the numbers themselves."""
     if seg.SegmentationType == "LABELMAP":
         return 1
-    groups = seg.PerFrameFunctionalGroupsSequence[frame - 1], *seg.get("SharedFunctionalGroupsSequence", [])
-    group = next(group for group in groups if "SegmentIdentificationSequence" in group)
-    return int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+    return int(functional_group(seg, index, "SegmentIdentificationSequence").ReferencedSegmentNumber)

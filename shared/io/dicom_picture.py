@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shared.io.dicom import dicom_files
+from shared.io.dicom_files import dicom_files
 
 
 def find_dicom_picture(path: str | os.PathLike) -> Path | None:

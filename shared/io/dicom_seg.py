@@ -1,15 +1,15 @@
-"""DICOM SEG: a label map as an object that refers to the series it was made from, with coded names."""
+"""Writing a label map as DICOM SEG, which refers to the images it was made from and names its segments by codes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pydicom
-from highdicom import AlgorithmIdentificationSequence, VolumeGeometry, imread
+from highdicom import AlgorithmIdentificationSequence, imread
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from monai.data import MetaTensor
 from pydicom.sr.codedict import codes as dictionary
@@ -19,29 +19,22 @@ from pydicom.uid import generate_uid
 from shared import __version__
 from shared.core.errors import InputError
 from shared.core.files import whole
-from shared.io.dicom import read_series, to_voxels
-from shared.io.dicom_frames import find_frames, read_geometry
+from shared.io.affine import to_voxels
+from shared.io.dicom_frames import find_frames, frame_planes
 from shared.io.dicom_picture import find_dicom_picture
+from shared.io.dicom_series import plane_of, read_series
+from shared.io.dicom_stack import Plane
 
 MAKER = "MONAI bundle"
-FAMILY = dictionary.cid7162.ArtificialIntelligence  # how the segments were found
+FAMILY = dictionary.cid7162.ArtificialIntelligence
 ELSEWHERE = "{}: the label map {} does not lie in its grid: give what it was made from"
-# must be there: what the segmentation refers to
+# attributes that the segmentation copies and needs
 OF_PICTURE = ["StudyInstanceUID"]
 OF_VOLUME = [*OF_PICTURE, "FrameOfReferenceUID"]
 OF_SLICE = [*OF_VOLUME, "SliceThickness"]
-# may be empty, but must be there (type 2)
+# attributes that may be empty (type 2)
 OF_PATIENT = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex"]
 OF_STUDY = ["StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"]
-
-
-class Plane(NamedTuple):
-    """Where a slice lies in DICOM's world: its first pixel, and the steps to the next row and column, in mm."""
-
-    origin: np.ndarray
-    down: np.ndarray
-    right: np.ndarray
-    shape: tuple[int, int]
 
 
 def save_dicom_seg(
@@ -53,52 +46,43 @@ def save_dicom_seg(
     category: str = "AnatomicalStructure",
     nested: bool = False,
 ) -> Path:
-    """Write a label map as DICOM SEG, one binary segment a class, every frame with the slice that it lies on.
+    """Write a label map as DICOM SEG: one binary segment per class, each frame with a reference to its slice.
+
+    Every slice gets its pixels from the label map by its own place in space. A `highdicom.Volume` would do that for
+    straight stacks only: it refuses the sheared grid of a tilted gantry.
 
     Args:
-        pred: label map (1, X, Y, Z) or (X, Y, Z), integers, in the grid of the series, in any order of its axes; its
-            affine (RAS, mm) says where it lies. Of a single image (1, H, W), rows from top to bottom, in its size.
-        series: folder with one DICOM series; of a single image, or of a volume in one file, that file or the folder
-            that holds it alone.
-        path: file to write; replaced whole.
-        names: of the values 1, 2, ...
-        codes: of each, ``[value, scheme, meaning]``, such as ``["52988006", "SCT", "Lesion"]``.
+        pred: label map (1, X, Y, Z) or (X, Y, Z), integers, on the grid of the series, its axes in any order; its
+            affine (RAS, mm) says where it lies. Of a single image: (1, H, W), rows from top to bottom, in its size.
+        series: the folder of one DICOM series; or the file of a single image or of a volume, or the folder that holds
+            this file alone.
+        path: the file to write; an existing file is replaced once the new one is complete.
+        names: names of the values 1, 2, ...
+        codes: code of each value, ``[value, scheme, meaning]``, such as ``["52988006", "SCT", "Lesion"]``.
         category: keyword of SNOMED CT in DICOM's dictionary, "AnatomicalStructure" or
             "MorphologicallyAbnormalStructure".
-        nested: each class lies in the one before it, as the cup in the optic disc: its voxels belong to both segments.
+        nested: each class lies inside the one before it, as the cup in the optic disc, and its voxels belong to both
+            segments.
 
     Returns:
-        The path. A map without a single voxel is written too, with empty frames.
+        The path. A label map without any segment is written with empty frames.
 
     Raises:
-        InputError: another number of codes than names; an unreadable series, or one without what DICOM SEG must refer
-            to; a label map that lies on another grid; one line.
+        InputError: codes and names differ in number; an unreadable series, or one that lacks attributes which a DICOM
+            SEG needs; a label map on another grid; one line.
     """
     if len(codes) != len(names) or any(len(code) != 3 for code in codes):
         raise InputError(
             f"{len(codes)} DICOM codes for {len(names)} classes ({', '.join(names)}): give [value, scheme, meaning]"
         )
-    picture = find_dicom_picture(series) if pred.ndim == 3 and len(pred) == 1 else None
-    sources, geometry = ([pydicom.dcmread(picture)], None) if picture else _volume(series)
-    needed = OF_PICTURE if picture else OF_VOLUME
-    if picture and "ImagePositionPatient" in sources[0]:  # a slice of a scan
-        needed = OF_SLICE
-    if lacking := [word for word in needed if word not in sources[0]]:
-        raise InputError(
-            f"{series}: no {lacking[0]} in its DICOM files, which a DICOM SEG must name: leave dicom_seg out"
-        )
-    _complete(sources)
-    if picture:
-        frames = np.asarray(pred.cpu()).astype(np.uint8)
-        if frames.shape[1:] != (sources[0].Rows, sources[0].Columns):
-            raise InputError(ELSEWHERE.format(series, frames.shape))
+    if pred.ndim == 3 and len(pred) == 1:
+        sources, frames = _on_picture(pred, series)
     else:
-        frames = on_planes(pred, _planes_of(geometry) if geometry else _planes(sources), series)
-    frames = _cumulated(frames, len(names)) if nested else frames
-    channels: Any = {"SegmentNumber": range(1, len(names) + 1)} if nested else None
+        sources, frames = _on_volume(pred, series)
+    _complete(sources)
     segmentation = Segmentation(
         source_images=sources,
-        pixel_array=geometry.with_array(frames, channels) if geometry else frames,
+        pixel_array=_cumulated(frames, len(names)) if nested else frames,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _describe(number, name, Code(*code), getattr(dictionary.SCT, category))
@@ -122,21 +106,56 @@ def save_dicom_seg(
     return target
 
 
+def _on_picture(pred: MetaTensor, path: Any) -> tuple[list[pydicom.Dataset], np.ndarray]:
+    """Return a single image, and its mask (1, rows, columns), uint8."""
+    file = find_dicom_picture(path)
+    if file is None:
+        raise InputError(f"{path} is not a DICOM image: leave dicom_seg out")
+    image = pydicom.dcmread(file)
+    _require(image, OF_SLICE if "ImagePositionPatient" in image else OF_PICTURE, path)
+    frames = np.asarray(pred.cpu()).astype(np.uint8)
+    if frames.shape[1:] != (image.Rows, image.Columns):
+        raise InputError(ELSEWHERE.format(path, frames.shape))
+    return [image], frames
+
+
+def _on_volume(pred: MetaTensor, path: Any) -> tuple[list[pydicom.Dataset], np.ndarray]:
+    """Return the slices of a series, or the file of a volume, and a mask (N, rows, columns), uint8, of each frame."""
+    try:
+        file = find_frames(path)
+        sources = [imread(file)] if file else read_series(path)
+        planes = frame_planes(sources[0]) if file else [plane_of(piece) for piece in sources]
+    except ValueError as error:
+        raise error if isinstance(error, InputError) else InputError(f"{path}: {error}") from error
+    _require(sources[0], OF_VOLUME, path)
+    return sources, on_planes(pred, planes, path)
+
+
+def _require(source: pydicom.Dataset, words: Sequence[str], path: Any) -> None:
+    if lacking := [word for word in words if word not in source]:
+        raise InputError(
+            f"{path}: no {lacking[0]} in its DICOM files, which a DICOM SEG must name: leave dicom_seg out"
+        )
+
+
 def _cumulated(frames: np.ndarray, classes: int) -> np.ndarray:
-    """(N, rows, columns) of values 0..K -> (N, rows, columns, K): a class and all after it."""
+    """Turn values 0..K (N, rows, columns) into masks (N, rows, columns, K), each of a class and all after it."""
     return (frames[..., None] >= np.arange(1, classes + 1)).astype(np.uint8)
 
 
 def on_planes(pred: MetaTensor, planes: Sequence[Plane], where: Any) -> np.ndarray:
-    """Lay a label map on the pixels of DICOM slices: (slices, rows, columns), uint8.
+    """Take the value of every pixel of some slices from a label map.
 
     Args:
         pred: label map with its affine (RAS, mm).
-        planes: of each slice.
-        where: begins the message.
+        planes: where each slice lies.
+        where: path of the series, begins the message.
+
+    Returns:
+        (slices, rows, columns), uint8.
 
     Raises:
-        InputError: pixels that fall between voxels or outside.
+        InputError: a pixel lies between the voxels or outside.
     """
     label = np.asarray(pred.cpu())
     label = label[0] if label.ndim == 4 else label
@@ -152,37 +171,8 @@ def on_planes(pred: MetaTensor, planes: Sequence[Plane], where: Any) -> np.ndarr
     return frames
 
 
-def _volume(series: Any) -> tuple[list[pydicom.Dataset], VolumeGeometry | None]:
-    """Return the slices of a series, or the one file that holds a volume with how it lies in space."""
-    try:
-        image = imread(file) if (file := find_frames(series)) else None
-        geometry = read_geometry(image) if image else None
-    except ValueError as error:
-        raise InputError(f"{series}: {error}") from error
-    return ([image], geometry) if image else (read_series(series), None)
-
-
-def _planes(slices: Sequence[pydicom.Dataset]) -> list[Plane]:
-    """Of the slices of a series."""
-    planes = []
-    for piece in slices:
-        along_row, along_column = np.asarray(piece.ImageOrientationPatient, float).reshape(2, 3)
-        row_step, column_step = map(float, piece.PixelSpacing)
-        origin = np.asarray(piece.ImagePositionPatient, float)
-        shape = int(piece.Rows), int(piece.Columns)
-        planes.append(Plane(origin, row_step * along_column, column_step * along_row, shape))
-    return planes
-
-
-def _planes_of(geometry: VolumeGeometry) -> list[Plane]:
-    """Of a volume in one file."""
-    slices, rows, columns = geometry.spatial_shape
-    across, down, right, origin = geometry.affine[:3].T
-    return [Plane(origin + number * across, down, right, (rows, columns)) for number in range(slices)]
-
-
 def _complete(slices: Sequence[pydicom.Dataset]) -> None:
-    """Add what DICOM SEG copies and anonymisation, or a converter, left out."""
+    """Add attributes that DICOM SEG copies where anonymisation or a converter left them out."""
     thickness = None
     if len(slices) > 1:
         ends = [np.asarray(piece.ImagePositionPatient, float) for piece in (slices[0], slices[-1])]
@@ -207,5 +197,5 @@ def _describe(number: int, name: str, code: Code, category: Code) -> SegmentDesc
 
 
 def _series_number(piece: pydicom.Dataset) -> int:
-    """One beyond a round hundred of the source's, as is usual for derived series."""
+    """Return the number of a derived series, as scanners count: 100, 200, ... after the source's."""
     return 100 * (int(getattr(piece, "SeriesNumber", None) or 0) + 1)

@@ -1,0 +1,83 @@
+"""DICOM files of a folder: which there are, and whether their pixels can be decoded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+from shared.core.errors import InputError
+
+NO_PIXELS = re.compile("Presentation State|Structured|SR Storage|Key Object|Directory|Encapsulated|RT (?!Image|Dose)")
+DECODE = "install python-gdcm (pip install python-gdcm), or decompress the files, e.g. with gdcmconv --raw"
+
+
+def has_dicom(path: os.PathLike | str) -> bool:
+    """Return True if a file, or at least one file directly in a folder, is DICOM."""
+    return next(dicom_files(path), None) is not None
+
+
+def dicom_files(path: os.PathLike | str) -> Iterator[Path]:
+    """Yield the DICOM images directly in a folder, by name; of a file, itself if it is one.
+
+    A folder's table of contents (DICOMDIR), reports and the settings of a viewer are left out.
+    """
+    source = Path(path)
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    return (file for file in files if file.is_file() and pydicom.misc.is_dicom(file) and _may_have_pixels(file))
+
+
+def only_dicom(path: os.PathLike | str) -> Path | None:
+    """Return the DICOM file that a path names: itself, or the only one in a folder; else None."""
+    first_two = list(islice(dicom_files(Path(path).expanduser()), 2))
+    return first_two[0] if len(first_two) == 1 else None
+
+
+def number(piece: pydicom.Dataset, keyword: str, default: float) -> float:
+    """Return a number of a data set, or `default` where it is absent or empty."""
+    value = piece.get(keyword)
+    return default if value in (None, "") else float(value)
+
+
+def check_pixels(piece: Any) -> None:
+    """Check that a data set has pixels, all of them, in a form that can be decoded.
+
+    Raises:
+        InputError: no decoder is installed for its compression.
+        ValueError: pixels are missing.
+    """
+    if "PixelData" not in piece:
+        raise ValueError("no pixels in it: a file cut short? copy it again")
+    syntax = piece.file_meta.TransferSyntaxUID
+    if syntax.is_compressed:
+        _check_decoder(syntax)
+        return
+    bits = int(piece.Rows) * int(piece.Columns) * int(piece.get("SamplesPerPixel") or 1) * int(piece.BitsAllocated)
+    if len(piece.PixelData) * 8 < bits * int(piece.get("NumberOfFrames") or 1):
+        raise ValueError("fewer pixels than its header announces: a file cut short? copy it again")
+
+
+def _check_decoder(syntax: Any) -> None:
+    try:
+        from pydicom.pixels import get_decoder
+    except ImportError:  # pydicom 2, of MONAI Label's environment, says it when it decodes
+        return
+    try:
+        decodable = get_decoder(syntax).is_available
+    except NotImplementedError:
+        decodable = False
+    if not decodable:
+        raise InputError(f"compressed as {syntax.name}, which cannot be decoded here: {DECODE}")
+
+
+def _may_have_pixels(file: Path) -> bool:
+    try:
+        kind = pydicom.filereader.read_file_meta_info(file).get("MediaStorageSOPClassUID", "")
+    except Exception:  # a broken file; its reader says what is wrong
+        return True
+    return not NO_PIXELS.search(getattr(kind, "name", ""))

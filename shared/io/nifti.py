@@ -1,0 +1,88 @@
+"""NIfTI and FreeSurfer volumes, read by nibabel, with the affine exactly as nibabel gives it."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from shared.io.opened import OpenedVolume
+
+UNITS = {1: 1000.0, 3: 0.001}  # of NIfTI's xyzt_units, in mm: metre and micron; 2 is mm, 0 (unknown) counts as mm
+SPACE_UNIT = 7  # the bits of xyzt_units that name the unit of length
+BEST_RATIO = 1032  # deflate packs no more bytes into one
+CHUNK = 1 << 20
+DAMAGED = (OSError, EOFError, zlib.error)  # what reading a broken file raises
+
+
+def open_nifti(file: Path) -> OpenedVolume:
+    """Read the header of a file and check it against the file's size.
+
+    The orientation is the sform if its code is set, else the qform, else the voxel sizes alone, as nibabel and FSL have
+    it. MONAI's reader replaces the sform where its column lengths differ from the voxel sizes, which moves the image.
+
+    Args:
+        file: .nii, .nii.gz, a pair of .img and .hdr, .mgh or .mgz.
+
+    Returns:
+        The volume; its affine is in mm whatever the unit of the file.
+
+    Raises:
+        ValueError: another format, colours, complex numbers, or fewer bytes than the header announces.
+    """
+    try:
+        image: Any = nib.load(file)
+    except (nib.filebasedimages.ImageFileError, *DAMAGED) as error:
+        raise ValueError("not a NIfTI file, or a damaged one") from error
+    if not isinstance(image, (nib.Nifti1Pair, nib.MGHImage)):
+        raise ValueError(f"{type(image).__name__} instead of NIfTI")
+    stored = image.dataobj
+    if stored.dtype.names:
+        raise ValueError("its voxels are colours")
+    if stored.dtype.kind == "c":
+        raise ValueError("its voxels are complex numbers")
+    _check_size(Path(image.file_map["image"].filename), stored)
+    affine = np.array(image.affine, float)
+    affine[:3] *= unit_in_mm(image.header)
+    return OpenedVolume(image.shape, affine, lambda: _read(file, image), not _is_plain(file, stored))
+
+
+def unit_in_mm(header: Any) -> float:
+    """Return the size in mm of a header's unit of length; 1 for an unknown unit."""
+    return UNITS.get(int(header["xyzt_units"]) & SPACE_UNIT, 1.0) if "xyzt_units" in header else 1.0
+
+
+def _read(file: Path, image: Any) -> np.ndarray:
+    """Return the voxels; a compressed file is read to its end, where the checksum is compared."""
+    try:
+        if not (_is_compressed(file) and hasattr(image, "from_stream")):
+            return np.asanyarray(image.dataobj)
+        with gzip.open(file) as stream:
+            voxels = np.asanyarray(type(image).from_stream(stream).dataobj)
+            while stream.read(CHUNK):
+                pass
+        return voxels
+    except DAMAGED as error:
+        raise ValueError("damaged or cut short: copy it again") from error
+
+
+def _check_size(file: Path, stored: Any) -> None:
+    needed = stored.offset + math.prod(stored.shape) * stored.dtype.itemsize
+    there = file.stat().st_size * (BEST_RATIO if _is_compressed(file) else 1)
+    if there < needed:
+        raise ValueError(f"the file ends too early: its header announces {needed} bytes; copy it again")
+
+
+def _is_compressed(file: Path) -> bool:
+    return file.suffix.lower() in (".gz", ".mgz")
+
+
+def _is_plain(file: Path, stored: Any) -> bool:
+    """Return True if the header says all: no checksum, and integers, which are always finite."""
+    scaled = stored.slope != 1 or stored.inter != 0
+    return not _is_compressed(file) and stored.dtype.kind in "iub" and not scaled

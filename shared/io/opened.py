@@ -1,0 +1,24 @@
+"""A volume whose header was read and whose voxels were not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class OpenedVolume(NamedTuple):
+    """What the reader of any format returns.
+
+    Args:
+        shape: (X, Y, Z), (X, Y, Z, M) or (X, Y, Z, 1, M).
+        affine: 4 x 4, from voxel indices to RAS, mm.
+        voxels: reads the array of that shape, intensities rescaled as the file says.
+        surprises: voxels may be NaN or damaged, which only reading them shows.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    voxels: Callable[[], np.ndarray]
+    surprises: bool = False
