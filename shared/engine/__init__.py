@@ -1,1 +1,1 @@
-"""Training: handlers, checkpoints, precision, several processes."""
+"""Training: handlers, checkpoints, precision, several processes. Writes checkpoints, never tables or pictures."""

@@ -13,7 +13,7 @@ from monai.bundle import run
 from shared.core.errors import InputError
 from shared.core.files import write_atomic
 from shared.datasets.cases import Items
-from shared.engine.training import save_whole
+from shared.engine.run_folder import save_checkpoint
 
 
 def write_datalist(folder: Path, **lists: Items) -> Path:
@@ -56,7 +56,7 @@ def between(before: Path, after: Path, share: float, path: Path) -> Path:
     """
     old, new = (torch.load(file, map_location="cpu", weights_only=True) for file in (before, after))
     mixed = {k: torch.lerp(old[k].float(), v.float(), share) if v.is_floating_point() else v for k, v in new.items()}
-    save_whole(mixed, path)
+    save_checkpoint(mixed, path)
     return path
 
 
@@ -66,4 +66,4 @@ def ship(weights: Path, path: Path) -> None:
     Masks and tokens among them stay as they are.
     """
     state = torch.load(weights, map_location="cpu", weights_only=True)
-    save_whole({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)
+    save_checkpoint({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)

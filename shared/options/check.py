@@ -13,30 +13,30 @@ from monai.bundle import ConfigWorkflow
 
 from shared.core.errors import InputError, find_input_error
 from shared.core.messages import nearest
-from shared.options.overrides import wrong_overrides
+from shared.options.overrides import config_paths, wrong_overrides
+from shared.options.typed_words import as_typed, read_words, wrong_texts
 
-HOMES = (".", "bundles")  # where a bundle's name is looked for
-STEPS = (
-    "preflight",
-    "network_def",
-    "load_initial",
-    "load_weights",
-)  # in a run's order; what a config lacks is left out
+HOMES = (".", "bundles")  # folders in which a bundle's name is looked up
+# What a run does before it trains or segments, in its order; steps that a config lacks are left out.
+STEPS = ("preflight", "network_def", "check_ckpt_dir", "load_initial", "load_weights")
 
 
-def checkup(bundle: str, config_files: Sequence[str] = ("train",), **overrides: Any) -> list[str]:
+def check(
+    bundle: str, config_files: Sequence[str] = ("train",), words: Sequence[str] = (), **overrides: Any
+) -> list[str]:
     """Do what a run does before it trains or segments, and gather every problem.
 
-    Checked are overrides (names, types, ranges), data (files, channels, geometry, labels, sentences), the output folder
-    and the free space under it, the device, the network's options and the weights that it is to load.
+    Checked are the overrides (names, types, ranges), the data (files, channels, geometry, labels, sentences), the
+    output folder and the free space in it, the device, the network's options and the weights that it loads.
 
     Args:
         bundle: a folder, or its name in the current folder or in ``bundles``.
         config_files: names of the bundle's configs ("train", "inference"), or paths of files; several are merged.
+        words: the command line from which the overrides come, if there is one.
         overrides: as of ``monai.bundle run``.
 
     Returns:
-        One line a problem.
+        One line per problem.
     """
     try:
         root = find_bundle(bundle)
@@ -44,19 +44,26 @@ def checkup(bundle: str, config_files: Sequence[str] = ("train",), **overrides: 
     except InputError as error:
         return str(error).splitlines()
     kind = "infer" if any(Path(file).stem == "inference" for file in files) else "train"
+    configs = root / "configs"
 
     def workflow(options: dict[str, Any]) -> ConfigWorkflow:
         return ConfigWorkflow(config_file=files, workflow_type=kind, **{"logging_file": False} | options)
 
-    problems = wrong_overrides(workflow(overrides).parser.get(), root / "configs")
+    overrides = as_typed(overrides, configs, words)
+    problems = wrong_texts(overrides, configs)
+    if problems:
+        return problems  # nothing of them is evaluated
+    given = workflow(overrides).parser
+    read_words(given, configs)
+    problems = wrong_overrides(given.get(), configs)
     named = [re.search(r"override '([^']+)'", problem) for problem in problems]
     wrong = {match[1] for match in named if match}
-    good = workflow({key: value for key, value in overrides.items() if key not in wrong})  # to see what else there is
-    good.parser["initialize"] = ["$@code"]
-    problems += _attempt(good.initialize)
+    rest = workflow({key: value for key, value in overrides.items() if key not in wrong})  # to see what else is wrong
+    rest.parser["initialize"] = ["$@start()"]
+    problems += _attempt(rest.initialize)
     for step in STEPS:
-        if step in good.parser.get():
-            problems += _attempt(partial(_do, good, step))
+        if step in rest.parser.get():
+            problems += _attempt(partial(_do, rest, step))
     return list(dict.fromkeys(problems))
 
 
@@ -64,7 +71,7 @@ def find_bundle(bundle: str) -> Path:
     """Return the folder of a bundle.
 
     Raises:
-        InputError: there is none of that name, with the nearest that there is.
+        InputError: there is none of that name; names the nearest one.
     """
     for home in HOMES:
         if (Path(home) / bundle / "configs" / "metadata.json").is_file():
@@ -82,7 +89,7 @@ def find_config(root: Path, name: str) -> str:
     for path in (Path(name), root / "configs" / name, root / "configs" / f"{name}.json"):
         if name and path.is_file():
             return str(path)
-    known = sorted(file.stem for file in (root / "configs").glob("*.json") if file.stem != "metadata")
+    known = [file.stem for file in config_paths(root / "configs")]
     raise InputError(f"no config {name!r} in {root}: it has {', '.join(known)}")
 
 
@@ -93,7 +100,7 @@ def _do(flow: ConfigWorkflow, step: str) -> None:
 
 
 def _attempt(step: Callable[[], Any]) -> list[str]:
-    """Lines of what a step finds wrong; none if it goes well."""
+    """Return the lines of what a step finds wrong."""
     try:
         step()
     except Exception as error:  # whatever it is, the user should see the rest too

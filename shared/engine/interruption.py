@@ -1,0 +1,95 @@
+"""Ctrl-C and SIGTERM during a training end in one line that says how to go on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+
+from shared.engine.run_folder import LAST
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopLine:
+    """Print how to go on when a signal stops the training, end its worker processes, and let the signal do its work.
+
+    Signal handlers are in place only while the trainer runs, and only in a process that ``python -m monai.bundle run``
+    started: a program that runs a bundle inside itself keeps its own. Several processes keep those of torchrun.
+
+    Args:
+        ckpt_dir: folder of ``last.pt``.
+    """
+
+    def __init__(self, ckpt_dir: Path) -> None:
+        self.ckpt_dir = ckpt_dir
+        self.before: dict[int, Any] = {}
+
+    def attach(self, trainer: Engine) -> None:
+        """Register on the trainer."""
+        self.trainer = trainer
+        trainer.add_event_handler(Events.STARTED, self.install)
+        trainer.add_event_handler(Events.COMPLETED, self.restore)
+
+    def install(self) -> None:
+        """Put the signal handlers in place."""
+        main_thread = threading.current_thread() is threading.main_thread()
+        if from_command_line() and main_thread and idist.get_world_size() == 1:
+            self.before = {number: signal.signal(number, self.stop) for number in SIGNALS}
+
+    def restore(self) -> None:
+        """Put back the signal handlers that were there before."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal."""
+        os.write(2, f"\n{self.line()}\n".encode())  # `print` fails if the signal came in the middle of another one
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would report the workers that end here
+        for child in multiprocessing.active_children():
+            child.terminate()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def line(self) -> str:
+        """Return the line for the user."""
+        state = self.trainer.state
+        where = f"stopped in epoch {state.epoch} of {state.max_epochs}"
+        if not (self.ckpt_dir / LAST).exists():
+            return f"{where}: nothing was saved yet"
+        return f"{where}; to go on: {resume_command()}"
+
+
+def from_command_line() -> bool:
+    """Return whether ``python -m monai.bundle`` started this process."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == "monai.bundle.__main__"
+
+
+def resume_command(words: Sequence[str] | None = None) -> str:
+    """Return the command of this process with ``--resume true``.
+
+    Args:
+        words: the command's words, default those that started this process.
+    """
+    given = list(sys.orig_argv if words is None else words)
+    kept: list[str] = []
+    while given:
+        word = given.pop(0)
+        if word == "--resume" and given and not given[0].startswith("--"):
+            given.pop(0)
+        elif word != "--resume" and not word.startswith("--resume="):
+            kept.append(word)
+    return shlex.join(["python", *kept[1:], "--resume", "true"])
