@@ -1,14 +1,15 @@
+"""Pictures of the clusters: colours, owner map, legend, heat maps."""
+
 from __future__ import annotations
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
-from emclip.cluster_pictures import COLOURS, TINT, save_responsibilities
+from emclip.cluster_pictures import COLOURS, TINT, draw_clusters, show_clusters
 from emclip.phantoms.dataset import LABELS, make_fundus_case
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from PIL import Image
 
 from shared.core.errors import InputError
@@ -31,7 +32,7 @@ def lab(linear: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_any_two_of_sixteen_colours_differ_for_every_eye(vision):
+def test_any_two_of_sixteen_colours_differ_for_every_vision(vision):
     assert len(COLOURS) == 16
     rgb = np.array([to_rgb(colour) for colour in COLOURS])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
@@ -48,16 +49,14 @@ def names_of(centres: int) -> list[str]:
     return ["background", "optic disc", "optic cup", *(f"free {n}" for n in range(1, centres))][:centres]
 
 
-def drawn(monkeypatch, image, responsibilities, names, title="") -> Axes:
-    kept = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **options: kept.append(self))
-    save_responsibilities("unwritten.png", image, responsibilities, names, title)
-    kept[0].draw_without_rendering()
-    return kept[0].axes[0]
+def drawn(image, responsibilities, names, title="") -> Axes:
+    figure = draw_clusters(image, responsibilities, names, title)
+    figure.draw_without_rendering()
+    return figure.axes[0]
 
 
 def pictures(page: Axes) -> list[np.ndarray]:
-    """The image, the owner map, the scale, the heat maps."""
+    """Return the image, the owner map, the scale and the heat maps of a page."""
     return [np.asarray(image.get_array()) for image in page.images]
 
 
@@ -68,8 +67,8 @@ def texts(page: Axes) -> list[str]:
 GREY = np.full((1, 40, 60), 0.5, np.float32)
 
 
-def test_owner_map_legend_and_numbers(monkeypatch):
-    page = drawn(monkeypatch, GREY, one_hot([[0, 0, 0], [0, 1, 1]], 3), names_of(3), "eye 7")
+def test_owner_map_legend_and_numbers():
+    page = drawn(GREY, one_hot([[0, 0, 0], [0, 1, 1]], 3), names_of(3), "eye 7")
     owners = pictures(page)[1]
     assert owners.shape == (40, 60, 3)
     for row, column, index in ((2, 2, 0), (38, 2, 0), (38, 58, 1)):
@@ -92,21 +91,21 @@ def tinted(colour: str) -> list[float]:
     return [(1 - TINT) * 0.5 + TINT * value for value in to_rgb(colour)]
 
 
-def test_a_heat_map_a_centre_shows_where_it_is(monkeypatch):
-    page = drawn(monkeypatch, GREY, one_hot([[0, 0, 0], [0, 1, 1]], 3), names_of(3))
+def test_each_centre_has_a_heat_map_that_shows_where_it_is():
+    page = drawn(GREY, one_hot([[0, 0, 0], [0, 1, 1]], 3), names_of(3))
     scale, background, disc, cup = pictures(page)[2:]
     left, right = (2, 2), (38, 58)
-    assert list(background[right]) == list(disc[left]) == [0.5] * 3, "the image alone"
+    assert list(background[right]) == list(disc[left]) == [0.5] * 3, "only the image"
     assert list(background[left]) == pytest.approx(list(disc[right]))
     assert list(background[left]) == pytest.approx(list(scale[0, -1]), abs=0.03)
     assert np.abs(cup - 0.5).max() < 1e-6
 
 
 @pytest.mark.parametrize("centres, note", [(12, None), (13, "the 1 centre with"), (21, "the 9 centres with")])
-def test_at_most_twelve_heat_maps_those_with_most(monkeypatch, centres, note):
+def test_the_twelve_centres_with_most_responsibility_have_heat_maps(centres, note):
     rng = np.random.default_rng(0)
     weights = rng.random((centres, 8, 8)) * np.arange(1, centres + 1)[:, None, None] ** 2
-    page = drawn(monkeypatch, GREY, weights / weights.sum(0), names_of(centres))
+    page = drawn(GREY, weights / weights.sum(0), names_of(centres))
     assert len(page.images) == 3 + 12
     written, most = texts(page), names_of(centres)[-12:]
     assert [name for name in written if written.count(name) == 2 and name in most] == 2 * most
@@ -116,24 +115,24 @@ def test_at_most_twelve_heat_maps_those_with_most(monkeypatch, centres, note):
 
 @pytest.mark.parametrize("shape", [(40, 60), (90, 30), (30, 90)])
 @pytest.mark.parametrize("centres", [1, 3, 16, 24])
-def test_nothing_runs_into_another(monkeypatch, shape, centres):
+def test_texts_and_pictures_do_not_overlap(shape, centres):
     names = [f"left ventricular myocardium and papillary muscles {n}" for n in range(centres)]
     uniform = np.full((centres, 4, 4), 1 / centres)
-    page = drawn(monkeypatch, np.full((3, *shape), 0.5), uniform, names, "case")
+    page = drawn(np.full((3, *shape), 0.5), uniform, names, "case")
     edge, maps = page.get_window_extent(), [image.get_window_extent() for image in page.images]
     boxes = [text.get_window_extent() for text in page.texts]
     outside = [box.shrunk(0.9, 0.9) for box in boxes if not box.overlaps(maps[1])]
-    assert len(boxes) - len(outside) <= 1, "of equal centres the first owns all"
+    assert len(boxes) - len(outside) <= 1, "among equal centres the first owns all pixels"
     for index, box in enumerate(outside):
         assert edge.x0 <= box.x0 and box.x1 <= edge.x1 and edge.y0 <= box.y0 and box.y1 <= edge.y1
         assert not any(box.overlaps(other) for other in [*outside[index + 1 :], *maps])
 
 
-def test_any_range_is_windowed(monkeypatch):
+def test_images_outside_0_to_1_are_scaled():
     image = np.random.default_rng(0).random((3, 40, 60)).astype(np.float32)
 
     def shown(array: np.ndarray) -> np.ndarray:
-        return pictures(drawn(monkeypatch, array, np.ones((1, 2, 2)), ["all"]))[0]
+        return pictures(drawn(array, np.ones((1, 2, 2)), ["all"]))[0]
 
     np.testing.assert_allclose(shown(image), image.transpose(1, 2, 0))
     scaled = shown(image * 4000 - 1000)
@@ -141,14 +140,35 @@ def test_any_range_is_windowed(monkeypatch):
     assert np.isfinite(shown(np.full((1, 8, 8), -3.0))).all()
 
 
-def test_a_phantom_on_disk_from_tensors(tmp_path):
+class FixedClusters(torch.nn.Module):
+    """Stand in for `EMCLIP`: an anchored clustering that is the same for every image."""
+
+    em = anchors = True
+
+    def __init__(self, responsibilities: torch.Tensor) -> None:
+        super().__init__()
+        self.responsibilities = responsibilities
+
+    def clusters(self, image: torch.Tensor) -> torch.Tensor:
+        return self.responsibilities[None]
+
+
+def test_one_picture_per_domain_is_written(tmp_path, capsys):
     case = make_fundus_case(3)
     image = torch.from_numpy(case.image.transpose(2, 0, 1))
     labels = torch.from_numpy(np.stack([case.label == value for value in LABELS.values()])).float()
     soft = torch.nn.functional.adaptive_avg_pool2d(labels, 16).to(torch.bfloat16).requires_grad_()
-    path = save_responsibilities(tmp_path / "new" / "a.png", image, soft, list(LABELS), "eye")
-    picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
-    assert path == tmp_path / "new" / "a.png" and picture.shape[1] == 1560
+    items = [
+        {"image": image, "case_id": name, "domain": domain} for domain, name in (("a", "1"), ("a", "2"), ("b", "3"))
+    ]
+
+    paths = show_clusters(FixedClusters(soft), items, dict, tmp_path / "new", list(LABELS))
+
+    assert paths == [tmp_path / "new" / "clusters" / name for name in ("a_1.png", "b_3.png")]
+    assert sorted(paths[0].parent.iterdir()) == paths
+    assert capsys.readouterr().out == f"clusters  {paths[0]} ... (2)\n"
+    picture = np.asarray(Image.open(paths[0]).convert("RGB")).astype(int)
+    assert picture.shape[1] == 1560
     for colour in COLOURS[1:3]:
         reference = np.array(to_rgb(colour)) * 255
         assert (np.abs(picture - reference).sum(-1) < 20).sum() > 100, "badges in the colours of disc and cup"
@@ -161,13 +181,18 @@ def test_a_phantom_on_disk_from_tensors(tmp_path):
         (np.zeros((2, 8, 8)), np.ones((1, 2, 2)), ["a"], "image must be"),
         (np.zeros((8, 8)), np.ones((1, 2, 2)), ["a"], "image must be"),
         (np.zeros((1, 8, 8)), np.ones((4, 1)), ["a"], "must be \\(K, h, w\\)"),
-        (np.zeros((1, 8, 8)), np.ones((1, 2, 2)), ["a", "b"], "2 names for 1 centres"),
+        (np.zeros((1, 8, 8)), np.ones((1, 2, 2)), ["a", "b"], "2 names for 1 centres: give one name per centre"),
         (np.zeros((1, 8, 8)), np.ones((2, 2, 2)), ["a", "b"], "sum to 1"),
-        (np.zeros((1, 8, 8)), np.stack([np.full((2, 2), 2.0), np.full((2, 2), -1.0)]), ["a", "b"], "negative"),
+        (
+            np.zeros((1, 8, 8)),
+            np.stack([np.full((2, 2), 2.0), np.full((2, 2), -1.0)]),
+            ["a", "b"],
+            "must be positive",
+        ),
         (np.zeros((1, 8, 8)), np.full((1, 2, 2), np.nan), ["a"], "sum to 1"),
     ],
 )
-def test_bad_input(tmp_path, image, responsibilities, names, message):
+def test_bad_input(image, responsibilities, names, message):
     with pytest.raises(InputError, match=message) as error:
-        save_responsibilities(tmp_path / "a.png", image, responsibilities, names)
-    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+        draw_clusters(image, responsibilities, names)
+    assert "\n" not in str(error.value)
