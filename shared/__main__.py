@@ -1,7 +1,8 @@
-"""Commands of the collection: ``python -m shared check``, ``datalist``, ``label``, ``package``; ``--help`` explains."""
+"""Commands of the collection; ``python -m shared --help`` lists them."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import fire
@@ -32,16 +33,30 @@ def check(bundle: str, config_file: str | list[str] = "train", **overrides: Any)
         config_file: one of its configs ("train", "evaluate", "inference", an override), or several in a list.
         overrides: as of python -m monai.bundle run.
     """
-    from shared.options.check import checkup
+    from shared.options.check import check as run
 
     names = [config_file] if isinstance(config_file, str) else [str(name) for name in config_file]
-    problems = checkup(str(bundle), names, **overrides)
+    problems = run(str(bundle), names, sys.argv[2:], **overrides)
     for problem in problems:
         print(problem)
     if problems:
         print(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}: nothing was run")
         raise SystemExit(1)
     print(f"{bundle} {' + '.join(names)}: ready")
+
+
+def options(bundle: str, markdown: bool = False) -> None:
+    """Print a bundle's options as a table: name, meaning, type and default.
+
+    Args:
+        bundle: its name or folder.
+        markdown: as Markdown, for a page.
+    """
+    from shared.options.check import find_bundle
+    from shared.options.table import option_markdown, option_table
+
+    configs = find_bundle(str(bundle)) / "configs"
+    print(option_markdown(configs) if switch("markdown", markdown) else option_table(configs))
 
 
 def datalist(
@@ -80,25 +95,43 @@ def label(
     port: int = 8000,
     train: bool = True,
     start: bool = True,
+    allow_origin: str | list[str] = (),  # type: ignore[assignment]
+    no_token: bool = False,
 ) -> None:
     """Serve the bundles through MONAI Label, which has an environment of its own (docs/monai_label.md).
 
     Args:
         studies: folder of the images.
         models: brainsegdmlf, emclip, emclip_cardiac, tmca: one, or several with commas; default all.
-        app: folder of the app, made or brought up to date; it gets the weights that the server trains.
-        host: address to listen on; others than this machine need 0.0.0.0.
+        app: folder of the app, created or updated; it gets the weights that the server trains.
+        host: address to listen on; 0.0.0.0 lets other machines in.
         port: port to listen on.
         train: offer training.
-        start: false sets up the app and ends.
+        start: false only sets up the app.
+        allow_origin: other origins whose pages may use the server, e.g. https://viewer.hospital.org.
+        no_token: true answers requests without a token.
     """
-    from shared.serving.label import serve
+    from shared.serving.label_server import serve
 
     if studies is None:
         raise InputError("where are the images? python -m shared label --studies FOLDER")
-    names = models.split(",") if isinstance(models, str) else models
-    chosen = [str(name).strip() for name in names]
-    serve(str(studies), chosen, str(app), str(host), port, switch("train", train), switch("start", start))
+    serve(
+        str(studies),
+        several(models),
+        str(app),
+        str(host),
+        port,
+        train=switch("train", train),
+        start=switch("start", start),
+        allow_origin=several(allow_origin),
+        no_token=switch("no_token", no_token),
+    )
+
+
+def several(values: Any) -> list[str]:
+    """Return the values of an option: one, several with commas, or a list."""
+    parts = values.split(",") if isinstance(values, str) else values
+    return [str(part).strip() for part in parts]
 
 
 def switch(name: str, value: Any) -> bool:
@@ -110,4 +143,7 @@ def switch(name: str, value: Any) -> bool:
 
 if __name__ == "__main__":
     install_one_line_errors()
-    fire.Fire({"check": check, "datalist": datalist, "label": label, "package": package}, name="python -m shared")
+    fire.Fire(
+        {"check": check, "options": options, "datalist": datalist, "label": label, "package": package},
+        name="python -m shared",
+    )

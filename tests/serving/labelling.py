@@ -1,4 +1,4 @@
-"""What MONAI Label does with a bundle, imitated without it; and a folder of made images as it serves them."""
+"""MONAI Label's way with a bundle, without MONAI Label, and folders of synthetic images as it serves them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
 from emclip.phantoms.dataset import make_fundus_case
 from monai.bundle import ConfigParser
@@ -17,6 +18,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from tmca.phantoms.dataset import make_chest_case
 
+from shared.serving import label_app
 from tests.bundles.brainsegdmlf.helpers import make_case, stored
 from tests.bundles.emclip.helpers import SPACING
 
@@ -24,8 +26,15 @@ SENTENCES = ("unilateral pulmonary infection, one infected area, upper right lun
 KINDS = {"brainsegdmlf": "brain", "emclip": "eye", "emclip_cardiac": "heart", "tmca": "chest"}
 
 
+def with_sample_app(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Stand in for MONAI Label, which is not in this environment: its sample app is one file in `folder`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "main.py").write_text("app = 1\n", encoding="utf-8")
+    patch.setattr(label_app, "_sample_app", lambda: {"main.py": folder / "main.py"})
+
+
 class LabelInfer:
-    """`monailabel.tasks.infer.bundle.BundleInferTask` in short: the same keys, in the same order, one config file."""
+    """The steps of `monailabel.tasks.infer.bundle.BundleInferTask`: the same keys, in the same order."""
 
     def __init__(self, bundle: Path) -> None:
         self.parser = ConfigParser()
@@ -37,7 +46,7 @@ class LabelInfer:
         self.options = dict(self.parser.get_parsed_content("displayable_configs"))
 
     def __call__(self, image: Path, **request: Any) -> np.ndarray:
-        """The label map that the writer would get."""
+        """Return the label map that the writer would get."""
         data: dict[str, Any] = {**copy.deepcopy(self.options), **request, "image": str(image), "device": "cpu"}
         data["image_path"] = data["image"]
         self.parser.get()["displayable_configs"].update({key: data[key] for key in self.options})
@@ -53,7 +62,7 @@ class LabelInfer:
         return self._restored(data)
 
     def _transforms(self, *keys: str) -> list:
-        """All of the last key that the config has."""
+        """Return the transforms of the last key that the config has."""
         found: list = []
         for key in keys:
             if self.parser.get(key):
@@ -63,7 +72,7 @@ class LabelInfer:
 
     @staticmethod
     def _restored(data: dict) -> np.ndarray:
-        """Its last transform resamples what does not have the image's own shape; ours always has."""
+        """Return the label map; MONAI Label would resample one of another shape than the image's."""
         pred = data["pred"]
         shape = tuple(data["image"].meta["spatial_shape"])
         assert tuple(pred.shape[1:]) == shape[-(pred.ndim - 1) :]
@@ -71,10 +80,10 @@ class LabelInfer:
 
 
 def train_like_label(bundle: Path, datalist: list[dict[str, str]], validation: int, **override: Any) -> None:
-    """`BundleTrainTask`'s call of `monai.bundle.run`: the list cut in two, a loader of weights before the handlers."""
+    """Train as `BundleTrainTask` does: split the list, and load the served weights before the other handlers."""
     import monai.bundle
 
-    config = json.loads((bundle / "configs" / "train.json").read_text())
+    config = json.loads((bundle / "configs" / "train.json").read_text(encoding="utf-8"))
     loader = {
         "_target_": "CheckpointLoader",
         "load_path": str(bundle / "models" / "model.pt"),
@@ -100,14 +109,14 @@ def train_like_label(bundle: Path, datalist: list[dict[str, str]], validation: i
 
 
 def lies_on(pred: np.ndarray, truth: np.ndarray) -> bool:
-    """Whether a mask meets the truth, and better than the truth turned over in the plane."""
+    """Tell whether a mask overlaps the truth, and overlaps it better than the truth mirrored in the plane."""
     places = (truth, truth[::-1], truth[:, ::-1])
     right, *wrong = (2 * ((pred > 0) & (t > 0)).sum() / ((pred > 0).sum() + (t > 0).sum()) for t in places)
     return bool(right > max(0.4, *wrong))
 
 
 def write_studies(folder: Path, kind: str, count: int = 3) -> list[dict[str, str]]:
-    """Images of one kind with labels as the server paints and keeps them; its list of them."""
+    """Write images of one kind with labels where the server keeps them; return its list of them."""
     labels = folder / "labels" / "final"
     labels.mkdir(parents=True, exist_ok=True)
     return [WRITERS[kind](folder, labels, number) for number in range(count)]
@@ -122,7 +131,7 @@ def _item(image: Path, label: Path) -> dict[str, str]:
 
 
 def _brain(folder: Path, labels: Path, number: int) -> dict[str, str]:
-    """Four sequences a case, one file each, stored from front to back and tilted; larger than a window."""
+    """Four sequences per case, one file each, in oblique PSR orientation and larger than a window."""
     images, label = make_case(number)
     for name, array in images.items():
         nib.save(stored(_larger(array, 3), "PSR", 9), folder / f"brain{number}_{name}.nii.gz")
@@ -131,9 +140,9 @@ def _brain(folder: Path, labels: Path, number: int) -> dict[str, str]:
 
 
 def _heart(folder: Path, labels: Path, number: int) -> dict[str, str]:
-    """Chambers and muscle between lungs, smaller from slice to slice; larger than a window; each study is noisier."""
+    """A heart between lungs, larger than a window; its size falls from slice to slice, noise rises with `number`."""
     x, y, z = np.meshgrid(np.arange(-16, 176), np.arange(-16, 160), np.arange(6), indexing="ij")
-    nearness, shift = 1 - 0.06 * z, 2 * number  # to the base
+    nearness, shift = 1 - 0.06 * z, 2 * number  # to the base of the heart
     left = np.hypot(x - 88 - shift, y - 74) / nearness
     right = np.hypot((x - 60 - shift) / 1.1, (y - 70) / 1.5) / nearness
     label = np.select([left < 14, left < 21, right < 15], [1, 2, 3], 0).astype(np.uint8)
@@ -151,7 +160,7 @@ def _heart(folder: Path, labels: Path, number: int) -> dict[str, str]:
 
 def _eye(folder: Path, labels: Path, number: int) -> dict[str, str]:
     case = make_fundus_case(number, size=160)
-    wide = slice(10, 150)  # 140 rows, 160 columns: a turned label map would show
+    wide = slice(10, 150)  # 140 rows, 160 columns: a transposed label map has another shape
     Image.fromarray(case.image[wide]).save(folder / f"eye{number}.png")
     painted = np.select([case.label == 200, case.label == 100], [2, 1], 0).astype(np.uint8)[wide]
     Image.fromarray(painted).save(labels / f"eye{number}.png")
@@ -163,7 +172,7 @@ def _chest(folder: Path, labels: Path, number: int) -> dict[str, str]:
     tall = slice(8, case.image.shape[1] - 8)
     for place, array in ((folder, case.image), (labels, case.label)):  # larger than a window
         Image.fromarray(_larger(array[:, tall], 2)).save(place / f"chest{number}.png")
-    (folder / f"chest{number}.txt").write_text(case.text + "\n")
+    (folder / f"chest{number}.txt").write_text(case.text + "\n", encoding="utf-8")
     return _item(folder / f"chest{number}.png", labels / f"chest{number}.png")
 
 
@@ -171,7 +180,7 @@ WRITERS = {"brain": _brain, "heart": _heart, "eye": _eye, "chest": _chest}
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Array and affine of a file, of a picture (H, W) and the identity."""
+    """Return array and affine of a volume; of a picture, the array (H, W) and the identity."""
     if path.name.endswith(".png"):
         with Image.open(path) as image:
             return np.asarray(image), np.eye(4)

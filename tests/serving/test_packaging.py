@@ -17,7 +17,7 @@ import shared
 from shared.core.errors import InputError
 from shared.serving.packaging import package
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def bundles(tmp_path) -> Path:
     }
     for name, text in texts.items():
         (bundle / name).parent.mkdir(parents=True, exist_ok=True)
-        (bundle / name).write_text(text)
+        (bundle / name).write_text(text, encoding="utf-8")
     return bundle.parent
 
 

@@ -1,0 +1,143 @@
+"""Requests to a server, which names one file per case: find the other sequences, and keep those that are asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from shared.core.errors import InputError
+from shared.core.messages import meant
+from shared.datasets.cases import Items
+from shared.serving.labelled_cases import extension
+
+SEPARATORS = "_-. "  # between a case's name and its sequence's
+
+
+def with_sequences(items: Items, channels: Sequence[str]) -> Items:
+    """Replace each case's ``image`` by all of its sequences, see `find_sequences`."""
+    return [{**item, "image": find_sequences(item["image"], channels)} for item in items]
+
+
+def find_sequences(path: str | os.PathLike, channels: Sequence[str]) -> str | list[str | None]:
+    """Find the other sequences of a case beside one of them: ``p01_flair.nii.gz`` leads to ``p01_t1.nii.gz``.
+
+    Args:
+        path: a file. A name that ends with ``_``, ``-``, ``.`` or a space and the name of a channel marks that
+            sequence, in upper or lower case.
+        channels: names of the channels.
+
+    Returns:
+        One path per channel, None where no such file exists; or `path` itself if its name ends with no channel's
+        name, as that of a file with all sequences.
+    """
+    file = Path(path)
+    ending = extension(file)
+    stem = file.name[: -len(ending)].lower()
+    marks = {name: tuple(f"{separator}{name.lower()}" for separator in SEPARATORS) for name in channels}
+    own = next((name for name in channels if stem.endswith(marks[name])), None)
+    if own is None:
+        return str(file)
+    beside = {other.name.lower(): str(other) for other in sorted(file.parent.iterdir())}
+    start = stem[: -len(own)]
+    return [beside.get(f"{start}{name}{ending}".lower()) for name in channels]
+
+
+class _OfSequences(MapTransform):
+    """Hold the channels' names and the sequences to use."""
+
+    def __init__(self, keys: KeysCollection, channels: Sequence[str], sequences: str | Sequence[str]) -> None:
+        super().__init__(keys)
+        self.channels = list(channels)
+        self.sequences = sequences
+
+
+class FindSequencesd(_OfSequences):
+    """Replace the path of one sequence by the paths of all sequences of its case, see `find_sequences`.
+
+    Args:
+        keys: keys whose value is a path.
+        channels: names of the channels, in order.
+        sequences: the channels to use, as a list or as text with commas, ``"flair, t2"``. If only one is named, a file
+            with one volume whose name tells no sequence counts as that one.
+
+    Returns (per key):
+        The input of `shared.io.volumes.LoadSequencesd`: a path, or one path per channel, None for sequences that are
+        missing or not to be used.
+
+    Raises:
+        InputError: `sequences` is empty or names an unknown channel.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the paths that were found."""
+        used = named_sequences(self.sequences, self.channels)
+        result = dict(data)
+        for key in self.key_iterator(result):
+            found = find_sequences(result[key], self.channels)
+            if isinstance(found, list):
+                result[key] = [path if name in used else None for name, path in zip(self.channels, found)]
+            elif len(used) == 1 and _count_volumes(found) == 1:
+                result[key] = [found if name in used else None for name in self.channels]
+        return result
+
+
+def _count_volumes(path: str) -> int:
+    """Return the number of volumes in a NIfTI file's header; 1 for other files, which the loader checks."""
+    try:
+        header: Any = nib.load(path)
+    except Exception:
+        return 1
+    return header.shape[-1] if len(header.shape) > 3 else 1
+
+
+class KeepSequencesd(_OfSequences):
+    """Set channels that are not to be used to zero, like missing ones.
+
+    Args:
+        keys: keys of images (M, X, Y, Z).
+        channels: names of the M channels.
+        sequences: as in `FindSequencesd`.
+
+    Raises:
+        InputError: the channels to use are all zero.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the chosen channels."""
+        used = named_sequences(self.sequences, self.channels)
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key].clone()
+            image[[name not in used for name in self.channels]] = 0
+            if not image.any():
+                raise InputError(f"the image holds nothing in {', '.join(used)}: name other sequences")
+            result[key] = image
+        return result
+
+
+def named_sequences(sequences: str | Sequence[str], channels: Sequence[str]) -> list[str]:
+    """Return the channels that `sequences` names, as the channels spell them.
+
+    Args:
+        sequences: a list, or text with commas.
+        channels: names of the channels.
+
+    Raises:
+        InputError: `sequences` is empty or names an unknown channel.
+    """
+    parts = sequences.split(",") if isinstance(sequences, str) else sequences
+    names = [part.strip().lower() for part in parts if part.strip()]
+    known = {channel.lower(): channel for channel in channels}
+    choices = f"there are {', '.join(channels)}"
+    for name in names:
+        if name not in known:
+            raise InputError(f"no sequence {name!r}: {meant(name, known, choices)}")
+    if not names:
+        raise InputError(f"sequences names none: {choices}")
+    return [known[name] for name in names]
