@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tmca.attention_pictures import content_words, read_along, word_tokens
 from tmca.data import load_input, with_sentences
 from tmca.inferer import SentenceInferer, VariantInferer
 from tmca.mirror import RandMirrord
-from tmca.pictures import content_words, read_along, word_tokens
 from tmca.rephrase import RandRephrased
 from tmca.variants import choose_variants, shuffle, text_keys, with_variants
 
@@ -27,7 +27,7 @@ def test_sentences_are_stripped_and_absent_ones_empty():
 
 def test_a_text_that_is_no_string():
     line = input_error(with_sentences, [{"case_id": "p1", "text": ["left", "right"]}])
-    assert_one_line(line, ["case p1", "text is no string but a list", "leave the key out"])
+    assert_one_line(line, ["case p1", "text is a list", "leave the key out"])
 
 
 def test_a_text_without_an_input(tmp_path):

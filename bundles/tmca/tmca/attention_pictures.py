@@ -1,4 +1,4 @@
-"""Pictures of what the network reads: where the sentence points, and which pixels listen to which of its words."""
+"""Pictures of the attention to the sentence: where it points, and which pixels attend to which of its words."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shared.backbones.text import TextEncoder
+from shared.core.files import whole
 from shared.datasets.cases import Items
 from shared.results.overlays import INK, PAPER, PREDICTION
 
@@ -27,17 +28,19 @@ from .data import TEXT
 from .pyramid import STRIDES
 from .texts import words_of
 
-SHOWN, COLUMNS = 8, 5  # words at most; pictures in a row
-LETTERS = 4  # words with fewer carry little ("and", "two", "of")
-SIDE, TOP, LINE = 2.4, 0.35, 0.25  # inches: a picture, above all, above a row
+SHOWN, COLUMNS = 8, 5  # largest number of words; pictures per row
+LETTERS = 4  # shorter words carry little meaning ("and", "two", "of")
+SIDE, TOP, LINE = 2.4, 0.35, 0.25  # inches: width of a picture, space above the page, space above a row
 HEAT, GLOW = "inferno", 0.75
 
 
 class Reading(NamedTuple):
-    """What an image made of its sentence; all at the image's size (H, W), in [0, 1].
+    """Prediction and attention of one image at its size (H, W), all in [0, 1].
 
-    mask: the prediction. pointed: mean over the levels of where the sentence points, None without enhancement.
-    words: (L, H, W), mean over the levels of each token's share in what a pixel read.
+    Attributes:
+        mask: (H, W), probability of the target.
+        pointed: (H, W), similarity to the sentence, mean over the levels; None if the enhancement is off.
+        words: (L, H, W), attention weight of each token, mean over the levels.
     """
 
     mask: Tensor
@@ -47,18 +50,18 @@ class Reading(NamedTuple):
 
 @torch.no_grad()
 def read_along(network: Any, image: Tensor, sentence: str) -> Reading:
-    """Run a `TMCA` that has a text encoder on an image (1, 1, H, W) and watch its attention to the sentence."""
+    """Run a `TMCA` with a text encoder on an image (1, 1, H, W) and record its attention to the sentence."""
     words: list[Tensor] = []
     pointed: list[Tensor] = []
 
-    def watch(module: Any, inputs: tuple[Any, ...]) -> None:
+    def record(module: Any, inputs: tuple[Any, ...]) -> None:
         feature, sentences = inputs[:2]
         maps = module.attention(feature.flatten(2).transpose(1, 2), sentences.tokens, sentences.mask, True).maps
         words.append(maps.transpose(1, 2).unflatten(2, feature.shape[-2:]))
         pointed.extend(similarity.sigmoid() for similarity in inputs[2:])
 
     readers = list(network.enhancements) or [network.fusion]
-    hooks = [module.register_forward_pre_hook(watch) for module in readers]
+    hooks = [module.register_forward_pre_hook(record) for module in readers]
     try:
         mask = network.eval()(image, [sentence]).sigmoid()[0, 0]
     finally:
@@ -74,17 +77,19 @@ def read_along(network: Any, image: Tensor, sentence: str) -> Reading:
 
 
 def _mean_of_levels(maps: list[Tensor], strides: Sequence[int], height: int, width: int) -> Tensor:
-    """(1, K, h, w) of several strides -> (K, H, W); what lies beyond the image is padding."""
+    """Upsample maps (1, K, h, w) by their strides, crop the padding and average them: (K, H, W)."""
     larger = [F.interpolate(x, scale_factor=s, mode="bilinear")[0, :, :height, :width] for x, s in zip(maps, strides)]
     return torch.stack(larger).mean(0)
 
 
 def content_words(sentences: Sequence[str], keep: Sequence[str] | None = None) -> set[str]:
-    """Return the words that tell sentences apart: of four letters or more, and not in all of them if some are not.
+    """Return the words that distinguish sentences: four letters or more, and absent from some sentence.
+
+    If all such words occur in every sentence, return all of them.
 
     Args:
-        sentences: of a data set.
-        keep: choose these words instead.
+        sentences: sentences of a data set.
+        keep: return these words instead.
     """
     if keep is not None:
         return {word.lower() for word in keep}
@@ -95,14 +100,15 @@ def content_words(sentences: Sequence[str], keep: Sequence[str] | None = None) -
 
 
 def word_tokens(encoder: TextEncoder, sentence: str) -> list[tuple[str, range]]:
-    """Return the words of a sentence, in order, and the places of their tokens; words that the encoder cuts are absent.
+    """Return the words of a sentence, in order, with the positions of their tokens.
 
-    A word's tokens are those by which the tokens of the sentence up to its end outnumber those up to its beginning; one
-    special token stands at either end, as with CLIP and BERT.
+    The positions follow from the number of tokens of the sentence up to the beginning and up to the end of the word.
+    The tokeniser adds one special token at each end, as CLIP's and BERT's do. Words beyond the encoder's limit are left
+    out.
     """
 
     def count(text: str) -> int:
-        with warnings.catch_warnings():  # that the sentence is cut has been said
+        with warnings.catch_warnings():  # the run has already warned about long sentences
             warnings.simplefilter("ignore")
             return int(encoder.tokenize([text])[1].sum()) if text.strip() else 2
 
@@ -117,15 +123,18 @@ def word_tokens(encoder: TextEncoder, sentence: str) -> list[tuple[str, range]]:
 def save_attention(
     path: str | os.PathLike, image: Tensor, reading: Reading, words: Sequence[tuple[str, range]], title: str = ""
 ) -> Path:
-    """Write a PNG: the image with the predicted outline, where the sentence points, and a heat map a word.
+    """Write a PNG: the image with the predicted outline, where the sentence points, and one heat map per word.
 
     Args:
-        path: file to write; folders are made.
+        path: file to write; its folder is created.
         image: (1, H, W) in [0, 1].
-        reading: of `read_along`.
-        words: with the places of their tokens, 8 at most are shown. Heat maps of words share one scale, from the least
-            to the largest share in the picture.
+        reading: result of `read_along`.
+        words: words with the positions of their tokens; the first 8 are shown, with one colour scale from the least to
+            the largest weight among them.
         title: case and sentence.
+
+    Returns:
+        `path`.
     """
     maps = [(word, reading.words[list(places)].sum(0).cpu()) for word, places in words[:SHOWN]]
     panels: list[tuple[str, Tensor | None]] = [("prediction", None)]
@@ -149,10 +158,9 @@ def save_attention(
         if heat is not None:
             axis.imshow(heat.numpy(), cmap=HEAT, vmin=0, vmax=1, alpha=GLOW)
         _outline(axis, reading.mask.cpu().numpy())
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, facecolor=PAPER, format="png")
-    return target
+    with whole(path) as draft:
+        figure.savefig(draft, facecolor=PAPER, format="png")
+    return Path(path)
 
 
 def _outline(axis: Axes, mask: np.ndarray) -> None:
@@ -171,17 +179,20 @@ def show_attention(
 ) -> list[Path]:
     """Write ``<output_dir>/attention/<case_id>.png`` of the first cases that have a sentence.
 
+    Only the first process writes and prints.
+
     Args:
-        network: `tmca.network.TMCA`, perhaps wrapped for several processes; one without text encoder reads nothing.
+        network: `tmca.network.TMCA`, possibly wrapped for several processes; nothing is written if it has no text
+            encoder.
         items: cases with ``image``, ``text`` and ``case_id``.
-        preprocessing: of validation, gives ``image`` (1, H, W).
+        preprocessing: transforms of validation; their ``image`` is (1, H, W).
         output_dir: folder of the run.
-        number: of cases.
-        words: the words to show; None chooses by `content_words`.
-        device: of the network.
+        number: number of cases.
+        words: words to show; None takes `content_words`.
+        device: device of the network.
 
     Returns:
-        The paths; the first process alone writes, and prints them.
+        Paths of the pictures.
     """
     model: Any = getattr(network, "module", network)
     if idist.get_rank() != 0 or model.texts is None:
