@@ -52,6 +52,8 @@ class SeededLoader(ThreadDataLoader):
         self, dataset: Dataset, shuffle: bool = True, sampler: Sampler[int] | None = None, **kwargs: Any
     ) -> None:
         order = sampler or (RandomSampler(dataset) if shuffle else SequentialSampler(dataset))  # type: ignore[arg-type]
+        # torch draws a number from this generator when it starts workers; the global one would then be one draw ahead.
+        kwargs.setdefault("generator", torch.Generator())
         super().__init__(SeededDataset(dataset), sampler=SeededSampler(order), **kwargs)  # type: ignore[arg-type]
 
 
