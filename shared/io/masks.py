@@ -1,9 +1,10 @@
-"""Masks."""
+"""Writing masks: NIfTI with the transforms of the scan, PNG in the size of the picture."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,16 +13,26 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from shared.core.files import whole
+from shared.io.affine import same_affine
+from shared.io.nifti import mm_affine
+
+# what a NIfTI header says about space: both transforms with their codes, voxel sizes, units
+QFORM = ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+SFORM = ("sform_code", "srow_x", "srow_y", "srow_z")
+SPACE = (*QFORM, *SFORM, "xyzt_units")
 
 
 def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -> Path:
     """Write a label map as ``<folder>/<case_id>/<case_id>_seg.nii.gz``, that of a picture as ``<case_id>_seg.png``.
 
+    If the meta entry ``filename_or_obj`` names a NIfTI file on the same grid, as after `LoadSequencesd`, the mask
+    gets that file's qform and sform with their codes, and its unit of length, bit for bit. Otherwise both forms are
+    the affine, in mm.
+
     Args:
-        pred: label map (1, X, Y, Z) or (X, Y, Z), integers 0..255, in the grid of the input; its affine (RAS, mm) is
-            written unchanged, so the file lies on the input in every viewer. Of a picture (1, H, W), rows from top to
-            bottom, in the size of the input.
-        folder: output folder; made if absent.
+        pred: label map (1, X, Y, Z) or (X, Y, Z), integers 0..255, on the grid of the input, with its affine (RAS, mm).
+            Of a picture (1, H, W), rows from top to bottom, in the size of the input.
+        folder: output folder; created if absent.
         case_id: name of the case.
 
     Returns:
@@ -29,7 +40,6 @@ def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -
 
     Raises:
         ValueError: `pred` has more than one channel, or values that uint8 cannot hold.
-
     """
     array = torch.as_tensor(pred).detach().cpu()
     picture = is_picture(array)
@@ -40,25 +50,45 @@ def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -
             f"prediction of shape {tuple(array.shape)} where a label map (1, X, Y, Z) or (1, H, W) is expected"
         )
     if not torch.equal(array.to(torch.uint8).to(array.dtype), array):
-        raise ValueError("prediction holds values that are no integers from 0 to 255")
+        raise ValueError("prediction holds values other than the integers from 0 to 255")
     values = array.to(torch.uint8).numpy()
     target = Path(folder) / case_id / (f"{case_id}_seg.png" if picture else f"{case_id}_seg.nii.gz")
     with whole(target) as draft:
         if picture:
             Image.fromarray(values).save(draft)
         else:
-            nib.save(_nifti(values, np.asarray(pred.affine.cpu(), float)), draft)
+            nib.save(_nifti(values, np.asarray(pred.affine.cpu(), float), pred.meta.get("filename_or_obj")), draft)
     return target
 
 
 def is_picture(pred: torch.Tensor) -> bool:
-    """Whether a prediction is (1, H, W)."""
+    """Return True for a prediction (1, H, W), False for one of a volume."""
     return pred.ndim == 3 and len(pred) == 1
 
 
-def _nifti(values: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    image = nib.Nifti1Image(values, affine)  # MONAI's writer drops the last axis of a slice
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    return image
+def _nifti(values: np.ndarray, affine: np.ndarray, source: Any) -> nib.Nifti1Image:
+    """Build the image; MONAI's writer drops the last axis of a single slice."""
+    reference = _reference(values.shape, affine, source)
+    if reference is None:
+        image = nib.Nifti1Image(values, affine)
+        image.header.set_xyzt_units("mm")
+        image.set_sform(affine, code=1)
+        image.set_qform(affine, code=1)
+        return image
+    kind = nib.Nifti2Image if isinstance(reference.header, nib.Nifti2Header) else nib.Nifti1Image
+    header = kind.header_class(endianness=reference.header.endianness)
+    header.set_data_dtype(np.uint8)
+    for field in SPACE:
+        header[field] = reference.header[field]
+    header["pixdim"][:4] = reference.header["pixdim"][:4]
+    return kind(values, None, header)
+
+
+def _reference(shape: tuple[int, ...], affine: np.ndarray, source: Any) -> Any:
+    """Return the NIfTI image that a label map lies on, or None."""
+    try:
+        image: Any = nib.load(source)
+    except (TypeError, OSError, nib.filebasedimages.ImageFileError):  # none, a folder, DICOM
+        return None
+    on_grid = isinstance(image, nib.Nifti1Pair) and image.shape[:3] == shape and same_affine(mm_affine(image), affine)
+    return image if on_grid else None

@@ -14,7 +14,7 @@ import numpy as np
 from shared.io.opened import OpenedVolume
 
 UNITS = {1: 1000.0, 3: 0.001}  # of NIfTI's xyzt_units, in mm: metre and micron; 2 is mm, 0 (unknown) counts as mm
-SPACE_UNIT = 7  # the bits of xyzt_units that name the unit of length
+LENGTH_BITS = 7  # of xyzt_units
 BEST_RATIO = 1032  # deflate packs no more bytes into one
 CHUNK = 1 << 20
 DAMAGED = (OSError, EOFError, zlib.error)  # what reading a broken file raises
@@ -47,14 +47,15 @@ def open_nifti(file: Path) -> OpenedVolume:
     if stored.dtype.kind == "c":
         raise ValueError("its voxels are complex numbers")
     _check_size(Path(image.file_map["image"].filename), stored)
+    return OpenedVolume(image.shape, mm_affine(image), lambda: _read(file, image), not _is_plain(file, stored))
+
+
+def mm_affine(image: Any) -> np.ndarray:
+    """Return the affine of a nibabel image in mm, whatever its unit of length; an unknown unit counts as mm."""
     affine = np.array(image.affine, float)
-    affine[:3] *= unit_in_mm(image.header)
-    return OpenedVolume(image.shape, affine, lambda: _read(file, image), not _is_plain(file, stored))
-
-
-def unit_in_mm(header: Any) -> float:
-    """Return the size in mm of a header's unit of length; 1 for an unknown unit."""
-    return UNITS.get(int(header["xyzt_units"]) & SPACE_UNIT, 1.0) if "xyzt_units" in header else 1.0
+    if "xyzt_units" in image.header:
+        affine[:3] *= UNITS.get(int(image.header["xyzt_units"]) & LENGTH_BITS, 1.0)
+    return affine
 
 
 def _read(file: Path, image: Any) -> np.ndarray:
