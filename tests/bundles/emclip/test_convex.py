@@ -1,4 +1,4 @@
-"""Discs without dents."""
+"""Convex structures: the hull of the pixel centres, and the transform."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def test_a_vessel_across_the_border_leaves_no_dent():
     cut[:, 18:21] = 0  # a vessel from top to bottom
     cut[25, 25] = 0  # and a hole
     mended = convex_hull(cut)
-    assert (mended - whole).abs().sum() <= 4 < (cut - whole).abs().sum()  # the topmost rows, which the vessel took
+    assert (mended - whole).abs().sum() <= 4 < (cut - whole).abs().sum()  # rows at the ends of the vessel
 
 
-def test_what_is_round_or_nothing_stays():
+def test_convex_empty_and_thin_masks_stay():
     assert torch.equal(convex_hull(disc()), disc())
     assert not convex_hull(torch.zeros(5, 7)).any()
     for place in ((2, 3), (0, 0), (4, slice(1, 6)), (slice(0, 5), 6)):  # a pixel, a corner, lines
@@ -49,7 +49,7 @@ def test_a_hull_holds_the_mask_and_is_its_own_hull(seed):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_it_is_the_hull_of_the_pixels_centres(seed):
+def test_the_hull_is_that_of_the_pixel_centres(seed):
     mask = (torch.rand(12, 15, generator=torch.Generator().manual_seed(seed)) > 0.9).float()
     corners = mask.nonzero().numpy()
     if len(corners) > 2 and np.linalg.matrix_rank(corners - corners[0]) == 2:
@@ -59,7 +59,7 @@ def test_it_is_the_hull_of_the_pixels_centres(seed):
         assert np.array_equal(convex_hull(mask).numpy().ravel() > 0, inside)
 
 
-def test_the_transform_touches_the_named_structures_alone():
+def test_the_transform_changes_only_the_named_structures():
     dented = disc()
     dented[18:21] = 0
     pred = MetaTensor(torch.stack([dented, dented]), affine=torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0])))
@@ -75,5 +75,5 @@ def test_an_unknown_name_is_one_line(convex):
 
 
 def test_a_volume_is_one_line():
-    with pytest.raises(InputError, match="only pictures"):
+    with pytest.raises(InputError, match=r"masks of shape \(1, 4, 4, 4\) are not pictures: set convex to null"):
         ConvexHulld("pred", ["disc"], ["disc"])({"pred": torch.zeros(1, 4, 4, 4)})

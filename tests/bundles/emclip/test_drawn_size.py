@@ -1,4 +1,4 @@
-"""Structures drawn as another hospital draws them."""
+"""Structures scaled to the size that another hospital draws."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ellipse(
 
 
 @given(st.floats(0.5, 1.6), st.floats(38, 58), st.floats(38, 58))
-def test_an_ellipse_becomes_the_ellipse_of_that_size_in_its_place(factor, row, column):
+def test_an_ellipse_becomes_the_scaled_ellipse_in_the_same_place(factor, row, column):
     found = scale_mask(ellipse(centre=(row, column)), factor)
     assert dice(found, ellipse(radii=(20 * factor, 26 * factor), centre=(row, column))) > 0.96
     moved = np.subtract(ndimage.center_of_mass(found), ndimage.center_of_mass(ellipse(centre=(row, column))))
@@ -31,23 +31,23 @@ def test_an_ellipse_becomes_the_ellipse_of_that_size_in_its_place(factor, row, c
 
 
 @given(st.floats(0.6, 1.5))
-def test_there_and_back(factor):
+def test_scaling_back_restores_the_mask(factor):
     assert dice(scale_mask(scale_mask(ellipse(), factor), 1 / factor), ellipse()) > 0.95
 
 
-def test_nothing_and_one_stay():
+def test_an_empty_mask_and_factor_one_change_nothing():
     assert not scale_mask(np.zeros((5, 7), bool), 0.8).any()
     assert np.array_equal(scale_mask(ellipse(), 1), ellipse())
 
 
-def test_a_volume_keeps_its_slices():
+def test_a_volume_is_scaled_within_its_slices():
     volume = np.stack([np.zeros((96, 96), bool), ellipse(), ellipse(), np.zeros((96, 96), bool)], -1)
     found = scale_mask(volume, 0.8)
     assert found.any((0, 1)).tolist() == [False, True, True, False]
     assert np.array_equal(found[..., 1], found[..., 2]) and dice(found[..., 1], scale_mask(ellipse(), 0.8)) > 0.98
 
 
-def test_the_transform_scales_the_named_structures_alone():
+def test_the_transform_scales_only_the_named_structures():
     masks = torch.as_tensor(np.stack([ellipse(), ellipse(radii=(8, 8))])).float()
     pred = MetaTensor(masks, affine=torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0])))
     found = DrawnSized("pred", ["disc", "cup"], {"disc": 0.85})({"pred": pred})["pred"]
@@ -57,6 +57,6 @@ def test_the_transform_scales_the_named_structures_alone():
 
 
 @pytest.mark.parametrize("factors", [{"disk": 0.9}, {"disc": 0}, {"disc": 3}, {"disc": "small"}, 0.9, ["disc"]])
-def test_what_cannot_be_is_one_line(factors):
+def test_unknown_structures_and_impossible_factors_are_one_line(factors):
     with pytest.raises(InputError, match=r"drawn_size is .*disc, cup.* 0\.5 to 2"):
         DrawnSized("pred", ["disc", "cup"], factors)

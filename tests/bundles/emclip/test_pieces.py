@@ -1,4 +1,4 @@
-"""One heart an image: the piece that most structures say is theirs."""
+"""One heart per image: the piece with most votes of the structures; cavities need a wall."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from shared.core.errors import InputError
 
 
 def scene() -> torch.Tensor:
-    """Three structures side by side, and elsewhere a larger piece of the first alone."""
+    """Return three structures side by side, and elsewhere a larger piece of the first."""
     masks = torch.zeros(3, 20, 20)
     masks[0, 2:5, 2:4] = masks[1, 2:5, 4:8] = masks[2, 2:5, 8:10] = 1
     masks[0, 12:18, 12:18] = 1
     return masks
 
 
-def test_a_large_blob_of_one_structure_does_not_displace_the_others():
+def test_a_large_piece_of_one_structure_does_not_replace_the_common_one():
     kept = common_piece(scene())
     assert torch.equal(common_piece(scene()[[2, 0, 1]]), kept[[2, 0, 1]])
     assert kept.sum((1, 2)).tolist() == [6, 12, 6]
     assert not kept[:, 10:].any()
 
 
-def test_what_is_one_piece_stays_and_nothing_stays_nothing():
+def test_a_single_piece_and_empty_masks_stay():
     one = scene()
     one[0, 12:18, 12:18] = 0
     assert torch.equal(common_piece(one), one)
@@ -36,14 +36,14 @@ def test_what_is_one_piece_stays_and_nothing_stays_nothing():
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_one_piece_of_what_was_there(seed):
+def test_the_result_is_one_piece_of_the_masks(seed):
     masks = (torch.rand(3, 9, 9, 3, generator=torch.Generator().manual_seed(seed)) > 0.9).float()
     kept = common_piece(masks)
     assert torch.equal(kept * masks, kept) and torch.equal(common_piece(kept), kept)
     assert label(kept.any(0).numpy()).max() == 1
 
 
-def test_transform_keeps_type_and_place():
+def test_the_transform_keeps_type_and_affine():
     pred = MetaTensor(scene(), affine=torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0])))
     data = {"pred": pred, "image": 1}
     found = KeepCommonPieced("pred")(data)
@@ -52,7 +52,7 @@ def test_transform_keeps_type_and_place():
 
 
 def ring(share: float, size: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
-    """A round cavity, and a wall round so much of it."""
+    """Return a round cavity, and a wall around this share of it."""
     rows, columns = torch.meshgrid(*[torch.arange(size) - (size - 1) / 2] * 2, indexing="ij")
     radius, turn = torch.hypot(rows, columns), (torch.atan2(rows, columns) / torch.pi + 1) / 2
     return (radius < 10).float(), ((radius >= 10) & (radius < 15) & (turn < share)).float()
@@ -65,7 +65,7 @@ def test_a_cavity_needs_a_quarter_of_a_wall(share):
     assert torch.equal(kept, cavity if share > 0.25 else torch.zeros_like(cavity))
 
 
-def test_each_slice_is_looked_at_by_itself():
+def test_each_slice_is_judged_alone():
     slices = [ring(share) for share in (1.0, 0.1, 0.9)]
     cavity, wall = (torch.stack(parts, dim=-1) for parts in zip(*slices))
     kept = walled(cavity, wall)
@@ -74,7 +74,7 @@ def test_each_slice_is_looked_at_by_itself():
     assert not walled(empty, wall).any() and not walled(cavity, empty).any()
 
 
-def test_the_transform_touches_the_cavity_alone():
+def test_the_transform_changes_only_the_cavity():
     cavity, wall = ring(0.1)
     masks = MetaTensor(torch.stack([wall, torch.ones_like(wall), cavity])[..., None])
     turn = KeepWalledd("pred", ["wall", "other", "cavity"], ["cavity", "wall"])

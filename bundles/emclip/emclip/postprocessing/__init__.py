@@ -1,1 +1,7 @@
-"""Rules that clean up predicted masks."""
+"""Rules that correct predicted masks, as MONAI transforms.
+
+- `rules`: the rules of a config, in their order
+- `pieces`: keep one connected piece of all structures; remove cavities without a wall
+- `convex`: fill holes and dents
+- `drawn_size`: scale structures to the size that another hospital draws
+"""

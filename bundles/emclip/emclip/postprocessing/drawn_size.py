@@ -1,4 +1,4 @@
-"""Structures drawn larger or smaller by one factor: as the experts of another hospital draw them."""
+"""Structures scaled by one factor, as experts of another hospital draw them larger or smaller."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor
 
 from shared.core.errors import InputError
 
-LEAST, MOST = 0.5, 2.0  # factors beyond which it is no matter of drawing
+LEAST, MOST = 0.5, 2.0  # range of plausible factors
 
 
 def scale_mask(mask: np.ndarray, factor: float) -> np.ndarray:
-    """Scale a mask about its centroid in its first two axes: in a volume, within its slices.
+    """Scale a mask about its centroid along its first two axes; volumes are scaled within their slices.
 
     Args:
         mask: (X, Y[, Z]), bool.
-        factor: of diameters. What grows over the edge of the image is cut.
+        factor: factor of the diameters. The mask is cut at the edge of the image.
 
     Returns:
-        A mask of the same shape; an empty one stays empty.
+        Mask of the same shape; an empty mask stays empty.
     """
     if factor == 1 or not mask.any():
         return mask
@@ -35,16 +35,16 @@ def scale_mask(mask: np.ndarray, factor: float) -> np.ndarray:
 
 
 class DrawnSized(MapTransform):
-    """`scale_mask` of some structures in masks (S, X, Y[, Z]) by key.
+    """Scale some structures in masks (S, X, Y[, Z]).
 
     Args:
-        keys: of the masks.
-        structures: their names, in the order of the channels.
-        factors: a factor by name, of the structures to scale.
+        keys: keys of the masks.
+        structures: names of the structures, in the order of the channels.
+        factors: factor of each structure to scale, by name.
         allow_missing_keys: skip absent keys instead of raising.
 
     Raises:
-        InputError: a name that is not among `structures`, or a factor outside [`LEAST`, `MOST`].
+        InputError: `factors` has an unknown name or a factor outside [`LEAST`, `MOST`].
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class DrawnSized(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         names = list(structures)
-        if not (isinstance(factors, Mapping) and all(n in names and _possible(f) for n, f in factors.items())):
+        if not (isinstance(factors, Mapping) and all(n in names and _is_factor(f) for n, f in factors.items())):
             raise InputError(
                 f"drawn_size is {factors}: give structures ({', '.join(names)}) and factors from {LEAST} to {MOST}, "
                 f"such as \"{{'{names[0]}': 0.9}}\", or null for none"
@@ -64,7 +64,7 @@ class DrawnSized(MapTransform):
         self.factors = {names.index(name): float(factor) for name, factor in factors.items()}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` in which these structures have another size."""
+        """Return a copy of `data` with scaled structures."""
         result = dict(data)
         for key in self.key_iterator(result):
             masks: Tensor = result[key].clone()
@@ -75,5 +75,5 @@ class DrawnSized(MapTransform):
         return result
 
 
-def _possible(factor: Any) -> bool:
+def _is_factor(factor: Any) -> bool:
     return isinstance(factor, (int, float)) and LEAST <= factor <= MOST

@@ -1,4 +1,4 @@
-"""What several organs' masks must have in common: one place where they lie together, a cavity inside its wall."""
+"""Plausible arrangement of several structures: all in one connected piece, a cavity inside its wall."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from torch.nn import functional as F
 
 from shared.core.errors import InputError
 
-REACH = 2  # pixels between a cavity and its wall that still count as touching
-WALLED = 0.25  # least share of a cavity's rim that is wall (our choice; half costs ACDC's validation true slices)
+REACH = 2  # width of a cavity's rim in pixels
+WALLED = 0.25  # least share of wall in a cavity's rim; 0.5 removes correct slices of ACDC's validation cases
 
 
 def common_piece(masks: Tensor) -> Tensor:
-    """Keep one connected piece of the union of masks: that which most of the structures say is theirs.
+    """Keep one connected piece of the union of the masks: the one with most votes of the structures.
 
-    Every structure has one vote, shared among the pieces by its volume in each: a large blob of one structure elsewhere
-    does not outvote a heart (our choice; the largest piece of the union would let it).
+    Every structure has one vote, which it divides among the pieces by its volume in each. A large false piece of one
+    structure therefore does not replace the piece that holds all structures, as it would if the largest piece were
+    kept.
 
     Args:
-        masks: (S, ...) of 0 and 1, one or more spatial dimensions; diagonal neighbours are connected.
+        masks: (S, ...) of 0 and 1 with one or more spatial dimensions; diagonal neighbours are connected.
 
     Returns:
-        Masks of the same shape and type, zero outside that piece.
+        Masks of the same shape and type, zero outside the piece.
     """
     found = masks.detach().cpu().numpy() != 0
     pieces = connected_pieces(found.any(0))
@@ -41,15 +42,15 @@ def common_piece(masks: Tensor) -> Tensor:
 
 
 class KeepCommonPieced(MapTransform):
-    """`common_piece` of masks (S, ...) by key.
+    """Keep the common piece of masks (S, ...), see `common_piece`.
 
     Args:
-        keys: of the masks.
+        keys: keys of the masks.
         allow_missing_keys: skip absent keys instead of raising.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with one piece of each."""
+        """Return a copy of `data` in which the structures form one piece."""
         result = dict(data)
         for key in self.key_iterator(result):
             result[key] = common_piece(result[key])
@@ -57,10 +58,11 @@ class KeepCommonPieced(MapTransform):
 
 
 def walled(cavity: Tensor, wall: Tensor) -> Tensor:
-    """Take away, slice by slice, a cavity whose rim is not wall by a quarter: above the heart's base lies an atrium.
+    """Remove a cavity from the slices in which less than `WALLED` of its rim is wall.
 
-    In the 597 slices of ACDC's training labels that show the left ventricle, 0.80 of its rim or more is myocardium; a
-    network's walls have gaps.
+    Above the base of the heart networks mistake an atrium, which has no thick wall, for the ventricle. In all 597
+    slices of ACDC's training labels that show the left ventricle, at least 0.80 of its rim is myocardium; the walls
+    that a network predicts have gaps.
 
     Args:
         cavity, wall: (H, W) or (H, W, D) of 0 and 1.
@@ -75,16 +77,16 @@ def walled(cavity: Tensor, wall: Tensor) -> Tensor:
 
 
 class KeepWalledd(MapTransform):
-    """`walled` in masks (S, H, W) or (S, H, W, D) by key.
+    """Remove cavities without a wall from masks (S, H, W) or (S, H, W, D), see `walled`.
 
     Args:
-        keys: of the masks.
-        structures: their names, in the order of the channels.
-        cavity_and_wall: names of the two.
+        keys: keys of the masks.
+        structures: names of the structures, in the order of the channels.
+        cavity_and_wall: names of the cavity and of its wall.
         allow_missing_keys: skip absent keys instead of raising.
 
     Raises:
-        InputError: not two names, or one that is not among `structures`.
+        InputError: `cavity_and_wall` is not two of the structures.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class KeepWalledd(MapTransform):
         self.cavity, self.wall = map(names.index, cavity_and_wall)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` without cavities that have no wall."""
+        """Return a copy of `data` without cavities that lack a wall."""
         result = dict(data)
         for key in self.key_iterator(result):
             masks = result[key].clone()
