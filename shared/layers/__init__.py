@@ -1,1 +1,1 @@
-"""Layers of the methods; they know torch and nothing else."""
+"""The layers that the methods publish: tensors in, tensors out. Imports torch, MONAI's layers and core."""

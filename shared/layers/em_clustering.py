@@ -1,64 +1,68 @@
-"""EM clustering: tokens gather around centres on the unit sphere, some of them anchored (to the texts of classes)."""
+"""EM clustering: tokens gather at centres on the unit sphere; anchored centres start at the texts of classes."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-BLOCK = 2048  # tokens an image that a CPU clusters at a time, so that they are still in its cache when summed
+from shared.layers.full_precision import full_precision
+
+BLOCK = 2048  # tokens per image that a CPU clusters at a time: few enough to stay in its cache between both steps
 
 
 class ClusterOutput(NamedTuple):
     """What `EMAggregation` returns.
 
-    tokens: (B, N, C), the tokens, each with what its centres say added; the type of the input.
-    responsibilities: (B, N, K), the share of each centre in each token, in [0, 1]; a row sums to one.
-    centres: (B, K, C), unit length, the anchored ones first; like the responsibilities at least float32.
+    tokens: (B, N, C), the tokens plus the message of their centres; the dtype of the input.
+    responsibilities: (B, N, K), z: the share of each centre in each token, in [0, 1]; each row sums to one.
+    centres: (B, K, C), mu: unit length, anchored centres first; float32 at least, as the responsibilities.
+    log_responsibilities: (B, N, K), log z from a log-softmax: a loss on it has a gradient even where z rounds to zero.
     """
 
     tokens: Tensor
     responsibilities: Tensor
     centres: Tensor
+    log_responsibilities: Tensor
 
 
 class EMAggregation(nn.Module):
-    """Gather tokens around semantic centres and tell each token what its centres say (DESIGN.md section 2).
+    """Gather tokens at semantic centres and send each token the message of its centres.
 
-    MAP-EM for a mixture of von Mises-Fisher directions (Banerjee 2005), equal weights, one concentration kappa, and the
-    conjugate prior vMF(mu^0_k, kappa lambda) on each centre. With x_n and mu_k on the unit sphere, T times::
+    MAP-EM for a mixture of von Mises-Fisher directions (Banerjee 2005) with equal weights, one concentration kappa, and
+    the conjugate prior vMF(mu^0_k, kappa lambda) on each centre. With x_n and mu_k on the unit sphere::
 
         mu^0 = [anchors ; free bases]
         E   z_nk = softmax_k( kappa <x_n, mu_k> )
-        M   mu_k = normalise( lambda mu^0_k + sum_n z_nk x_n )
-        R   y_n  = token_n + W_o sum_k z_nk mu_k            once, at the end; W_o starts at zero
+        M   mu_k = normalise( lambda mu^0_k + sum_n z_nk x_n )        E and M alternate T times
+        R   y_n  = token_n + W_o sum_k z_nk mu_k                      once, at the end; W_o starts at zero
 
     `clustering_objective` never falls from one iteration to the next. For any responsibilities z, Jensen's inequality
     bounds it from below by kappa sum_k <mu_k, lambda mu^0_k + sum_n z_nk x_n> + entropy(z). The E step makes the bound
-    touch, the M step is the bound's maximum over the unit ball. The prior enters the M step as lambda and the objective
-    as kappa lambda because the bound has kappa as a factor of both its terms. A centre that nothing pulls (the sum
-    cancels) stays where it was, which leaves its term as it is; a token or an anchor without direction counts as the
-    zero vector, which the argument allows. An overflow under mixed precision pulls no centre, so it spoils no base.
+    tight; the M step maximises it over the unit ball. Both terms of the bound carry the factor kappa, which is why the
+    prior appears as lambda in the M step and as kappa lambda in the objective.
 
-    As in EMANet (Li 2019) R takes z of the last E step and mu of the last M step, the free bases are buffers that a
-    moving average carries along in training, and iterations before the last see no gradient. The residual goes round
-    the token itself, not round its direction, and W_o acts on the K centres, not on the N tokens (our choices). Cost
-    O(N K C T) time and O(N (C + K)) memory; no copy of the tokens is normalised, their lengths scale the scores.
+    Degenerate input keeps the guarantee: a centre whose pull sums to zero stays where it is, and a token or anchor of
+    zero length counts as the zero vector. A pull that overflows moves no centre, so it cannot spoil the bases.
 
-    Everything but the last sum is computed in float32 (float64 for float64 tokens), also under autocast: a sum over
-    65,536 tokens overflows half precision.
+    As in EMANet (Li 2019), R uses z of the last E step and mu of the last M step, an exponential average moves the free
+    bases in training, and only the last iteration is differentiated. Two things differ: the residual is added to the
+    token itself, not to its direction, and W_o is applied to the K centres instead of the N tokens.
+
+    Cost: time O(N K C T), memory O(N (C + K)). Tokens are never copied to unit length; the scores are scaled instead.
+    Everything but the final sum runs in float32 (float64 for float64 tokens), also under autocast: in half precision a
+    sum over 65,536 tokens overflows.
 
     Args:
         channels: C.
-        num_free: number of free bases, those centres that belong to no anchor.
-        iterations: T >= 0; 0 gives the responsibilities of mu^0 (for ablations).
-        concentration: kappa > 0, the inverse temperature; default 1 / 0.07, CLIP's at its start (Radford 2021).
-        prior_weight: lambda >= 0, in tokens: a centre is pulled to its start as if so many more tokens lay there
-            (default 10: our choice).
-        momentum: share of the old value in the moving average of the free bases.
-        full_gradient: let the gradient flow through all iterations, not through the last alone.
+        num_free: number of free bases, the centres without an anchor.
+        iterations: T >= 0; with 0 the responsibilities are those of mu^0 (ablation).
+        concentration: kappa > 0, the inverse temperature; default 1 / 0.07, CLIP's initial value (Radford 2021).
+        prior_weight: lambda >= 0, in tokens: the start of a centre counts as so many tokens lying there.
+        momentum: share of the old value in the moving average of the free bases, in [0, 1].
+        full_gradient: differentiate all iterations instead of the last one.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number is out of its range.
     """
 
     bases: Tensor
@@ -93,26 +97,25 @@ class EMAggregation(nn.Module):
         nn.init.zeros_(self.output.weight)
 
     def forward(self, tokens: Tensor, anchors: Tensor | None = None) -> ClusterOutput:
-        """Cluster each image's tokens.
+        """Cluster the tokens of each image.
 
         Args:
-            tokens: (B, N, C), float, any length.
-            anchors: (A, C) for all images or (B, A, C), float, any length; None for free
-                centres alone. K = A + num_free.
+            tokens: (B, N, C), float, vectors of any length.
+            anchors: (A, C) for all images or (B, A, C), float, vectors of any length; None for free centres only.
+                K = A + num_free.
 
         Raises:
-            ValueError: shapes that do not fit, or no centre at all.
+            ValueError: shapes do not fit, or there is no centre at all.
         """
         if not torch.jit.is_scripting():
             self._check(tokens, anchors)
-            if torch.is_autocast_enabled(tokens.device.type):
-                with torch.autocast(tokens.device.type, enabled=False):
-                    return self._aggregate(tokens, anchors)
+            with full_precision(tokens):
+                return self._aggregate(tokens, anchors)
         return self._aggregate(tokens, anchors)
 
     def _aggregate(self, tokens: Tensor, anchors: Tensor | None) -> ClusterOutput:
         x = tokens if tokens.dtype == torch.float64 else tokens.float()  # (B, N, C)
-        inverse = inverse_length(x)  # (B, N, 1), what makes a token a direction
+        inverse = inverse_length(x)  # (B, N, 1)
         initial = self._initial_centres(x, anchors)  # (B, K, C)
         prior = self.prior_weight * initial
         centres = initial
@@ -120,31 +123,33 @@ class EMAggregation(nn.Module):
         early = 0 if self.full_gradient else max(0, self.iterations - 1)
         if early:
             centres = self._iterate_without_gradient(x.detach(), inverse.detach(), initial.detach(), early)
-        responsibilities = self._expect(x, inverse, centres)
+        scores = self._score(x, inverse, centres)
+        responsibilities = scores.softmax(-1)
         for step in range(early, self.iterations):
             if step > early:
-                responsibilities = self._expect(x, inverse, centres)
+                scores = self._score(x, inverse, centres)
+                responsibilities = scores.softmax(-1)
             centres = maximise(prior + gather(x, inverse, responsibilities), centres)
         if not torch.jit.is_scripting():
             self._move_bases(centres)
 
-        words = (centres @ self.output.weight.to(x.dtype).t()).to(tokens.dtype)  # (B, K, C): W_o on few centres
-        tokens = torch.baddbmm(tokens, responsibilities.to(tokens.dtype), words)
-        return ClusterOutput(tokens, responsibilities, centres)
+        messages = (centres @ self.output.weight.to(x.dtype).t()).to(tokens.dtype)  # (B, K, C)
+        tokens = torch.baddbmm(tokens, responsibilities.to(tokens.dtype), messages)
+        return ClusterOutput(tokens, responsibilities, centres, scores.log_softmax(-1))
 
     def _initial_centres(self, x: Tensor, anchors: Tensor | None) -> Tensor:
-        """mu^0: (B, K, C), unit length."""
+        """Return mu^0, (B, K, C), unit length."""
         initial = unit(self.bases.to(x.dtype)).expand(x.shape[0], -1, -1)
         if anchors is not None:
             initial = torch.cat([unit(anchors.to(x.dtype)).expand(x.shape[0], -1, -1), initial], dim=1)
         return initial
 
-    def _expect(self, x: Tensor, inverse: Tensor, centres: Tensor) -> Tensor:
-        """E step: (B, N, C), (B, N, 1), (B, K, C) -> (B, N, K)."""
-        return (torch.bmm(x, centres.transpose(1, 2)) * (self.concentration * inverse)).softmax(-1)
+    def _score(self, x: Tensor, inverse: Tensor, centres: Tensor) -> Tensor:
+        """Return kappa <x_n, mu_k>, whose softmax is the E step: (B, N, C), (B, N, 1), (B, K, C) -> (B, N, K)."""
+        return torch.bmm(x, centres.transpose(1, 2)) * (self.concentration * inverse)
 
     def _iterate_without_gradient(self, x: Tensor, inverse: Tensor, initial: Tensor, iterations: int) -> Tensor:
-        """Move the centres from `initial` (B, K, C) by so many iterations; the tensors must be detached."""
+        """Run `iterations` of E and M from the centres `initial` (B, K, C); the tensors must be detached."""
         block = x.shape[1]
         if not torch.jit.is_scripting():
             block = self._block(x)
@@ -153,23 +158,23 @@ class EMAggregation(nn.Module):
         for _ in range(iterations):
             pull = prior
             if block >= x.shape[1]:
-                pull = pull + gather(x, inverse, self._expect(x, inverse, centres))
+                pull = pull + gather(x, inverse, self._score(x, inverse, centres).softmax(-1))
             else:
                 for part, scale in zip(x.split(block, 1), inverse.split(block, 1)):
-                    pull = pull + gather(part, scale, self._expect(part, scale, centres))
+                    pull = pull + gather(part, scale, self._score(part, scale, centres).softmax(-1))
             centres = maximise(pull, centres)
         return centres
 
     @torch.jit.unused
     def _block(self, x: Tensor) -> int:
-        """How many tokens to cluster at a time: on a CPU so many that both steps find them in the cache."""
-        exporting = torch.jit.is_tracing() or torch.compiler.is_exporting()  # a graph holds no loop over tokens
+        """Return how many tokens to cluster at a time; exported graphs have no loop over tokens."""
+        exporting = torch.jit.is_tracing() or torch.compiler.is_exporting()
         return BLOCK if x.device.type == "cpu" and not exporting else x.shape[1]
 
     @torch.jit.unused
     @torch.no_grad()
     def _move_bases(self, centres: Tensor) -> None:
-        """In training, bases <- momentum bases + (1 - momentum) mean_batch(centres), a mean over all processes."""
+        """In training, set bases to momentum bases + (1 - momentum) mean(centres), over all processes."""
         if not self.training or not self.num_free or torch.jit.is_tracing() or torch.compiler.is_exporting():
             return
         mean = centres[:, -self.num_free :].mean(0)
@@ -184,37 +189,37 @@ class EMAggregation(nn.Module):
             raise ValueError(f"tokens must be (B, N, {self.channels}), got {tuple(tokens.shape)}")
         if anchors is None:
             if not self.num_free:
-                raise ValueError("no centre at all: pass anchors, or declare free ones")
+                raise ValueError("no centre at all: pass anchors, or set num_free")
             return
         if anchors.ndim not in (2, 3) or anchors.shape[-1] != self.channels:
             raise ValueError(f"anchors must be (A, {self.channels}) or (B, A, ...), got {tuple(anchors.shape)}")
         if anchors.ndim == 3 and anchors.shape[0] != tokens.shape[0]:
             raise ValueError(f"anchors for {anchors.shape[0]} images where there are {tokens.shape[0]}")
         if not anchors.shape[-2] + self.num_free:
-            raise ValueError("no centre at all: pass anchors, or declare free ones")
+            raise ValueError("no centre at all: pass anchors, or set num_free")
 
 
 def inverse_length(x: Tensor, shortest: float = 1e-6) -> Tensor:
-    """1 / length of each vector, (..., C) -> (..., 1); 0, without gradient, where it is too short for a direction.
+    """Return 1 / length of each vector, (..., C) -> (..., 1); 0, without gradient, for vectors shorter than `shortest`.
 
-    At zero the gradient of a direction is infinite, and near it larger than float16 holds.
+    The gradient of a direction is infinite at length zero, and near zero it overflows float16.
     """
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return torch.where(length > shortest, length.clamp_min(shortest).reciprocal(), 0.0)
 
 
 def unit(x: Tensor) -> Tensor:
-    """Scale each vector (..., C) to unit length; zero stays zero, with a finite gradient."""
+    """Scale each vector (..., C) to unit length; a zero vector stays zero, with a finite gradient."""
     return x * inverse_length(x)
 
 
 def gather(x: Tensor, inverse: Tensor, responsibilities: Tensor) -> Tensor:
-    """Sum the tokens' directions by centre: (B, N, C), (B, N, 1), (B, N, K) -> (B, K, C)."""
+    """Sum the directions of the tokens by centre: (B, N, C), (B, N, 1), (B, N, K) -> (B, K, C)."""
     return torch.bmm((responsibilities * inverse).transpose(1, 2), x)
 
 
 def maximise(pull: Tensor, centres: Tensor) -> Tensor:
-    """M step: the direction of each centre's pull, both (B, K, C); a centre without a pull (or a NaN) stays put."""
+    """M step: return the direction of each pull, (B, K, C); where the pull is zero or NaN the centre stays."""
     inverse = inverse_length(pull)
     return torch.where(inverse > 0, pull * inverse, centres)
 
@@ -222,9 +227,9 @@ def maximise(pull: Tensor, centres: Tensor) -> Tensor:
 def clustering_objective(
     tokens: Tensor, centres: Tensor, initial: Tensor, concentration: float, prior_weight: float
 ) -> Tensor:
-    """sum_n log sum_k exp(kappa <x_n, mu_k>) + kappa lambda sum_k <mu_k, mu^0_k>, which EM never lowers.
+    """Compute what EM maximises: sum_n log sum_k exp(kappa <x_n, mu_k>) + kappa lambda sum_k <mu_k, mu^0_k>.
 
-    It is the log posterior of the centres up to a constant.
+    It equals the log posterior of the centres up to a constant.
 
     Args:
         tokens: (B, N, C), any length; x_n is their direction.
@@ -234,7 +239,7 @@ def clustering_objective(
         prior_weight: lambda.
 
     Returns:
-        (B,), an image each.
+        (B,), one value per image.
     """
     scores = concentration * unit(tokens) @ centres.transpose(1, 2)  # (B, N, K)
     prior = (centres * unit(initial)).sum((1, 2))

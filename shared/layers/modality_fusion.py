@@ -1,4 +1,4 @@
-"""Dynamic fusion of any number of modality streams, any of which may be missing."""
+"""Dynamic modality fusion: any number of streams, any of which may be missing."""
 
 from typing import NamedTuple
 
@@ -10,10 +10,12 @@ from torch.nn import functional as F
 class FusionOutput(NamedTuple):
     """What `DynamicModalFusion` returns.
 
-    fused: (B, N, C), the streams in one.
-    streams: (B, N, M, C), the streams after they have seen each other; a later fusion may take them on.
-    image_weights: (B, M), the share of each stream in the whole image; a row sums to one, a missing stream has zero.
-    position_weights: (B, N, M), the share of each stream at each position; the same rules.
+    fused: (B, N, C), the weighted sum of the streams.
+    streams: (B, N, M, C), the streams after their interaction, input of a later fusion.
+    image_weights: (B, M), g: the weight of each stream for the whole image.
+    position_weights: (B, N, M), s: the weight of each stream at each position.
+
+    Over the streams, weights sum to one; a missing stream has weight 0.
     """
 
     fused: Tensor
@@ -23,26 +25,28 @@ class FusionOutput(NamedTuple):
 
 
 class DynamicModalFusion(nn.Module):
-    """Interact, weigh, fuse (DESIGN.md section 2; our reading of BrainSegDMLF's DMIF, whose equations are unpublished).
+    """Let streams interact, weigh them, and fuse them into one.
 
-    With streams X_m + code_m, availability a and a context vector::
+    With streams X_m plus a learned code per modality, availability a in {0, 1}, and a context vector::
 
         interact  U = X + Attention over the M streams at each position, missing streams masked     O(N M^2 C)
         weigh     g_m  = softmax_m( MLP[mean_n U_m ; context] + log a_m )         per image
                   s_mn = softmax_m( <w, U_mn> + log a_m )                         per position
         fuse      F_n  = W_o sum_m 1/2 (g_m + s_mn) U_mn
 
-    At the start the attention's output and the scores are zero and W_o is the identity: the fusion begins as the plain
-    mean of the streams that are there, so equal streams pass unchanged (our choice; it lets a pretrained encoder begin
-    exactly as it was trained).
+    At the start the attention's output and the scores are zero and W_o is the identity. The fusion then is the mean of
+    the available streams, so equal streams pass unchanged and a pretrained encoder starts exactly as it was trained.
 
     Args:
         channels: C.
         num_modalities: M.
         context_channels: width of the context vector; 0 for none.
-        attention_channels: inner width of the attention over streams; default C // 4 (our choice: few streams need few
-            dimensions to tell each other apart, and the layer runs on M times as many tokens as the encoder).
+        attention_channels: inner width of the attention over streams; default C // 4, enough to distinguish a few
+            streams, because the layer runs on M times as many tokens as the encoder.
         num_heads: heads of that attention.
+
+    Raises:
+        ValueError: `attention_channels` is not a multiple of `num_heads`.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class DynamicModalFusion(nn.Module):
         self.qkv = nn.Linear(channels, 3 * inner, bias=False)
         self.proj = nn.Linear(inner, channels)
         hidden = max(8, channels // 4)
-        image_score = nn.Linear(hidden, 1, bias=False)  # a softmax would not see the bias
+        image_score = nn.Linear(hidden, 1, bias=False)  # a softmax cancels a bias
         self.image_score = nn.Sequential(nn.Linear(channels + context_channels, hidden), nn.GELU(), image_score)
         self.position_score = nn.Linear(channels, 1, bias=False)
         self.output = nn.Linear(channels, channels)
@@ -79,17 +83,18 @@ class DynamicModalFusion(nn.Module):
 
         Args:
             streams: (B, N, M, C) tokens, float.
-            available: (B, M), true or 1 where the stream is there.
-            context: (B, context_channels) what the receiver of the fusion knows so far; required if the layer has one.
+            available: (B, M), true or 1 where the stream is present.
+            context: (B, context_channels), state of the network that receives the fusion; required if and only if
+                `context_channels` is above 0.
 
         Raises:
-            ValueError: wrong number of streams, no context where one is declared, or an image with no stream at all.
+            ValueError: wrong number of streams, a missing or unexpected context, or an image with every stream missing.
         """
         available = available.to(torch.bool)
         if not torch.jit.is_scripting():
             self._check(streams, available, context)
         missing = ~available
-        # Weight zero alone would not do: zero times NaN is NaN (attention over an empty sentence, say).
+        # A weight of zero is not enough: zero times NaN is NaN.
         streams = streams.masked_fill(missing[:, None, :, None], 0.0) + self.modality_code
         streams = streams + self._attend(self.norm(streams), available)
 
@@ -105,9 +110,9 @@ class DynamicModalFusion(nn.Module):
         return FusionOutput(self.output(fused), streams, image_weights, position_weights)
 
     def _attend(self, streams: Tensor, available: Tensor) -> Tensor:
-        """Let the M streams of each position see each other: (B, N, M, C) -> (B, N, M, C)."""
+        """Attend over the M streams of each position: (B, N, M, C) -> (B, N, M, C)."""
         query, key, value = self.qkv(streams).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # (B, N, M, heads, d)
-        # M is small: broadcasting beats thousands of M x M matrix products.
+        # M is small: broadcasting is faster than thousands of M x M matrix products.
         scores = (query[:, :, :, None] * key[:, :, None]).sum(-1) * query.shape[-1] ** -0.5  # (B, N, M, M, heads)
         scores = scores.masked_fill(~available[:, None, None, :, None], -torch.inf)
         seen = (scores.softmax(3)[..., None] * value[:, :, None]).sum(3)  # (B, N, M, heads, d)
@@ -116,10 +121,10 @@ class DynamicModalFusion(nn.Module):
     @torch.jit.unused
     def _check(self, streams: Tensor, available: Tensor, context: Tensor | None) -> None:
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
-            return  # an exported graph holds no branch on data
+            return  # exported graphs cannot branch on data
         modalities = self.modality_code.shape[0]
         if streams.shape[2] != modalities:
-            raise ValueError(f"{streams.shape[2]} modality streams where {modalities} are declared")
+            raise ValueError(f"{streams.shape[2]} modality streams given, {modalities} declared")
         if (context is None) != (self.context_channels == 0):
             raise ValueError(f"context_channels is {self.context_channels}: pass a context if and only if it is not 0")
         if not bool(available.any(dim=1).all()):
@@ -127,17 +132,17 @@ class DynamicModalFusion(nn.Module):
 
 
 def drop_modalities(available: Tensor, probability: float) -> Tensor:
-    """Drop streams at random for training, never the last one of an image (our choice; mmFormer trains likewise).
+    """Drop streams at random in training, as mmFormer does, but never all streams of an image.
 
     Args:
         available: (B, M) bool.
-        probability: chance in [0, 1] that one available stream of one image is dropped.
+        probability: of dropping one available stream of one image, in [0, 1].
 
     Returns:
-        (B, M) bool, a subset of `available` that keeps at least one stream of each image that had one.
+        (B, M) bool, a subset of `available` with at least one stream for each image that had one.
     """
     keep = available & (torch.rand(available.shape, device=available.device) >= probability)
-    # The stream with the highest random rank among the available ones stays, whatever the draw said.
+    # If all were dropped, keep the available stream with the highest random rank.
     rank = torch.rand(available.shape, device=available.device).masked_fill(~available, -1.0)
     spared = F.one_hot(rank.argmax(dim=1), available.shape[1]).to(torch.bool) & available
     return torch.where(keep.any(dim=1, keepdim=True), keep, spared)

@@ -1,4 +1,4 @@
-"""Text conditioning: learned words before a class's name, and pixels that read a text."""
+"""Text conditioning: learned context in front of a class name, and attention from pixels to text."""
 
 from typing import NamedTuple
 
@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 
 class Prompts(NamedTuple):
-    """What `PromptLearner` returns: prompts that a text tower can read.
+    """What `PromptLearner` returns: prompts for a text tower.
 
-    embeddings: (A, L', D), token embeddings, learned context included; the type of the input.
-    lengths: (A,), int64, how many of the L' tokens are real; the last real one is the end-of-text token.
+    embeddings: (A, L', D), token embeddings including the learned context; the dtype of the input.
+    lengths: (A,), int64, number of real tokens among the L'; the last real one is the end-of-text token.
     mask: (A, L'), bool, true where a token is real.
     """
 
@@ -21,27 +21,27 @@ class Prompts(NamedTuple):
 
 
 class PromptLearner(nn.Module):
-    """Learned context vectors before the class name (CoOp, Zhou 2022).
+    """Insert learned context vectors in front of each class name (CoOp, Zhou 2022).
 
-    The prompt of class a, its tokens e_1 .. e_n already embedded by a text tower, becomes::
+    The prompt of a class with token embeddings e_1 .. e_n becomes::
 
         [ e_1 .. e_p ; v_1 .. v_M ; e_{p+1} .. e_n ; padding ]
 
-    with p start tokens ([SOS] or [CLS], usually one), then M learned vectors v, then the class's name and the tower's
-    end token. The layer knows nothing of the tower but its embeddings: hand the result to the part of the tower that
-    follows its token table (it adds positions), and read the sentence at `lengths - 1` if it reads the end token.
+    p start tokens (usually one, [SOS] or [CLS]), M learned vectors v, then the class name and the tower's end token.
+    Pass the result to the part of the tower that follows its token table, which adds positions. Towers that pool at the
+    end token find it at `lengths - 1`.
 
     Args:
         text_channels: D, width of the tower's token embeddings.
-        num_context: M > 0. Published values: 5 (tqdm, Pak 2024) to 16 (CoOp).
-        num_classes: A for a context of its own for every class, None for one context for all (CoOp's "unified").
-        num_start: p >= 0, tokens that stay before the context.
-        max_length: tokens the tower can read (77 for CLIP); padding beyond it is cut off. None: L + M.
-        initial: (M, D) or (A, M, D), a context to start from, such as the embeddings of "a photo of a"; default normal
+        num_context: M > 0. Published values range from 5 (tqdm, Pak 2024) to 16 (CoOp).
+        num_classes: A for one context per class, None for a context that all classes share (CoOp's "unified").
+        num_start: p >= 0, tokens that stay in front of the context.
+        max_length: longest input of the tower (77 for CLIP); padding beyond it is cut off. None: L + M.
+        initial: (M, D) or (A, M, D), the initial context, such as the embeddings of "a photo of a"; by default normal
             with standard deviation 0.02 (CoOp).
 
     Raises:
-        ValueError: a number out of its range, or an initial context of another shape.
+        ValueError: a number is out of its range, or the initial context has another shape.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class PromptLearner(nn.Module):
         """Insert the context.
 
         Args:
-            embeddings: (A, L, D), the classes' tokens, padded on the right.
+            embeddings: (A, L, D), the tokens of the classes, padded on the right.
             lengths: (A,), integer, real tokens of each class, start and end token included; num_start < length <= L.
 
         Returns:
             `Prompts` of L' = min(L + M, max_length) tokens.
 
         Raises:
-            ValueError: shapes that do not fit, or a prompt that with its context is longer than `max_length`.
+            ValueError: shapes do not fit, or a prompt with its context is longer than `max_length`.
         """
         if not torch.jit.is_scripting():
             self._check(embeddings, lengths)
@@ -104,9 +104,9 @@ class PromptLearner(nn.Module):
         if lengths.shape != embeddings.shape[:1]:
             raise ValueError(f"{tuple(lengths.shape)} lengths for {embeddings.shape[0]} classes")
         if classes not in (1, embeddings.shape[0]):
-            raise ValueError(f"{embeddings.shape[0]} classes where a context was declared for each of {classes}")
+            raise ValueError(f"{embeddings.shape[0]} classes given, contexts declared for {classes}")
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
-            return  # an exported graph holds no branch on data
+            return  # exported graphs cannot branch on data
         shortest, longest = int(lengths.min()), int(lengths.max())
         if shortest <= self.num_start or longest > embeddings.shape[1]:
             raise ValueError(
@@ -114,16 +114,16 @@ class PromptLearner(nn.Module):
             )
         if self.max_length is not None and longest + words > self.max_length:
             raise ValueError(
-                f"a prompt of {longest} tokens and {words} of context exceed the tower's {self.max_length}"
+                f"a prompt of {longest} tokens plus {words} of context exceeds the tower's {self.max_length}"
             )
 
 
 class TextToPixelOutput(NamedTuple):
     """What `TextToPixelAttention` returns.
 
-    pixels: (B, N, C), the pixels after they have read the text.
-    maps: None unless asked for; (B, N, L) or (B, heads, N, L), the share of each word in what a pixel read, in [0, 1].
-        A row sums to one; a padded word has zero, and so has every word of an empty text.
+    pixels: (B, N, C), the pixels after attention to the text.
+    maps: (B, N, L) or (B, heads, N, L), the attention of each pixel to each word, in [0, 1]; None unless requested.
+        Each row sums to one; padded words and all words of an empty text get 0.
     """
 
     pixels: Tensor
@@ -131,23 +131,23 @@ class TextToPixelOutput(NamedTuple):
 
 
 class TextToPixelAttention(nn.Module):
-    """Pixels are queries, text tokens are keys and values; a gated residual, its gate zero at the start.
+    """Let pixels read a text: pixels are queries, text tokens are keys and values, the residual is gated.
 
-    With multi-head attention (Vaswani 2017) after layer normalisation of both sides::
+    With multi-head attention (Vaswani 2017) and layer normalisation of both sides::
 
         y_n = x_n + gamma * W_o Attention( W_q LN x_n , W_k LN t , W_v LN t )
 
-    gamma in R^C starts at zero (as the residual scale in DenseCLIP, Rao 2022, nearly does), so a network begins without
-    its text. A text of which no token is real (no sentence) leaves the pixels of its image exactly as they are.
-    No code for positions is added: pixels and tokens bring theirs along.
+    The gate gamma in R^C starts at zero (close to zero in DenseCLIP, Rao 2022), so a network starts as if it had no
+    text. A text without real tokens (no sentence) leaves the pixels of its image unchanged. The layer adds no position
+    code; pixels and tokens carry their own.
 
     Args:
         channels: C of the pixels.
         text_channels: D of the text tokens; default C.
-        num_heads: heads; C must be a multiple.
+        num_heads: number of heads; divides C.
 
     Raises:
-        ValueError: heads that do not fit.
+        ValueError: `num_heads` does not divide C.
     """
 
     def __init__(self, channels: int, text_channels: int | None = None, num_heads: int = 8) -> None:
@@ -173,18 +173,17 @@ class TextToPixelAttention(nn.Module):
         need_maps: bool = False,
         average_maps: bool = True,
     ) -> TextToPixelOutput:
-        """Let the pixels read the text.
+        """Attend from pixels to text.
 
         Args:
             pixels: (B, N, C), float.
-            text: (B, L, D), or (1, L, D) for one text that all windows share, float.
-            mask: (B or 1, L), true or 1 where a token is real; None if all are. What stands in the others is never
-                read, not even if it is NaN.
-            need_maps: return the attention maps too; they cost O(N L heads) memory, which is not spent otherwise.
-            average_maps: (B, N, L), the mean over the heads, instead of (B, heads, N, L).
+            text: (B, L, D), or (1, L, D) for a text that all images or windows share, float.
+            mask: (B or 1, L), true or 1 where a token is real; None if all are. Other tokens are ignored, even NaN.
+            need_maps: also return the attention maps, at O(N L heads) memory.
+            average_maps: return the mean over heads, (B, N, L), instead of (B, heads, N, L).
 
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: shapes do not fit.
         """
         if not torch.jit.is_scripting():
             self._check(pixels, text, mask)
@@ -193,7 +192,8 @@ class TextToPixelAttention(nn.Module):
         mask = mask.to(torch.bool)
         empty = ~mask.any(dim=1)  # (B or 1,)
         text = text.masked_fill(~mask[..., None], 0.0)
-        visible = (mask | empty[:, None])[:, None, None]  # (B or 1, 1, 1, L); of an empty text, zeros
+        # An empty text attends to zeros, which keeps the softmax defined; its result is dropped below.
+        visible = (mask | empty[:, None])[:, None, None]  # (B or 1, 1, 1, L)
 
         query = self.query(self.norm(pixels)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, N, d)
         key, value = self.key_value(self.text_norm(text)).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
@@ -220,8 +220,8 @@ class TextToPixelAttention(nn.Module):
         if text.ndim != 3 or text.shape[2] != self.text_channels or text.shape[1] == 0:
             raise ValueError(f"text must be (B or 1, L > 0, {self.text_channels}), got {tuple(text.shape)}")
         if text.shape[0] not in (1, pixels.shape[0]):
-            raise ValueError(f"{text.shape[0]} texts for {pixels.shape[0]} images: one for all, or one each")
+            raise ValueError(f"{text.shape[0]} texts for {pixels.shape[0]} images: give one per image, or one for all")
         if mask is not None and (mask.ndim != 2 or mask.shape[1] != text.shape[1]):
             raise ValueError(f"mask must be (B or 1, {text.shape[1]}), got {tuple(mask.shape)}")
         if mask is not None and mask.shape[0] not in (1, pixels.shape[0]):
-            raise ValueError(f"{mask.shape[0]} masks for {pixels.shape[0]} images: one for all, or one each")
+            raise ValueError(f"{mask.shape[0]} masks for {pixels.shape[0]} images: give one per image, or one for all")

@@ -1,4 +1,4 @@
-"""Layer-by-layer upsampling decoder: deep tokens and raw-resolution detail, merged one level at a time."""
+"""Layer-by-layer upsampling decoder: deep features and full-resolution detail, merged one level at a time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ NORMS: dict[str, Any] = {"instance": ("instance", {"affine": True}), "batch": "b
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
-    """MONAI's layer of a normalisation of `NORMS`: of each image by itself, or of the batch (quicker).
+    """Build a normalisation layer of MONAI.
+
+    Args:
+        norm: "instance", statistics of each image by itself; or "batch", which is faster.
+        channels: of the features.
 
     Raises:
-        InputError: unknown name.
+        InputError: `norm` is unknown.
     """
     if norm not in NORMS:
         raise InputError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
@@ -28,7 +32,7 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
 
 
 def conv_block(in_channels: int, out_channels: int, stride: int = 1, norm: str = "instance") -> nn.Sequential:
-    """3x3 convolution, normalisation, activation: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
+    """Build 3x3 convolution, normalisation, activation: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
         norm_layer(norm, out_channels),
@@ -37,7 +41,7 @@ def conv_block(in_channels: int, out_channels: int, stride: int = 1, norm: str =
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
+    """Add two 3x3 convolutions to a shortcut: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, norm: str = "instance") -> None:
         super().__init__()
@@ -52,16 +56,16 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(pool, nn.Conv2d(in_channels, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the convolutions find to the shortcut."""
+        """Return SiLU(body + shortcut)."""
         return F.silu(self.body(x) + self.shortcut(x), inplace=True)
 
 
 class DetailStem(nn.Module):
-    """Shallow convolutions on the raw input: small lesions vanish at stride 16, here they do not.
+    """Extract shallow convolutional features of the raw input; small lesions vanish at an encoder's stride of 16.
 
     Args:
         in_channels: channels of the raw input.
-        channels: width at strides 1, 2, 4, ...; the input's sides must be multiples of the last stride.
+        channels: channels at strides 1, 2, 4, ...; the sides of the input must be multiples of the last stride.
         norm: of `norm_layer`.
     """
 
@@ -76,7 +80,7 @@ class DetailStem(nn.Module):
         self.channels = list(channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, in_channels, H, W) -> one (B, channels[i], H / 2^i, W / 2^i) each."""
+        """Map (B, in_channels, H, W) to one (B, channels[i], H / 2^i, W / 2^i) per stride."""
         details: list[Tensor] = []
         for block in self.blocks:
             image = block(image)
@@ -85,9 +89,15 @@ class DetailStem(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """One level: the sum of what came from below and of deeper features and raw detail, refined by a residual block.
+    """Merge one level: y = ResidualBlock( W_b up(x) + W_l resize(feature) + detail ).
 
-    A sum as in LinkNet (Chaurasia 2017) costs half of U-Net's concatenation (our choice).
+    The sum, as in LinkNet (Chaurasia 2017), costs half of U-Net's concatenation.
+
+    Args:
+        below: channels of x, the result of the level below.
+        feature_channels: channels of the encoder feature; 0 for a level without one.
+        width: channels of the result, and of the detail.
+        norm: of `norm_layer`.
     """
 
     def __init__(self, below: int, feature_channels: int, width: int, norm: str = "instance") -> None:
@@ -97,8 +107,8 @@ class DecoderLevel(nn.Module):
         self.merge = ResidualBlock(width, width, norm=norm)
 
     def forward(self, x: Tensor, size: list[int], feature: Tensor | None, detail: Tensor | None) -> Tensor:
-        """(B, below, h, w), features of any resolution, detail (B, width, H, W) -> (B, width, H, W), (H, W) = size."""
-        x = resize(self.below(x), size)  # fewer channels first: the resampling is the cheaper for it
+        """Map x (B, below, h, w), a feature of any size, detail (B, width, H, W) to (B, width, H, W); [H, W] = size."""
+        x = resize(self.below(x), size)  # resample after the convolution, which reduces the channels
         if feature is not None:
             x = x + resize(self.lateral(feature), size)
         if detail is not None:
@@ -107,26 +117,29 @@ class DecoderLevel(nn.Module):
 
 
 class LayerwiseUpsamplingDecoder(nn.Module):
-    """Merge features of several depths and a detail stem, one level at a time, up to full resolution.
+    """Merge features of several depths and a detail stem, one level at a time, up to full resolution::
 
-    The deepest features open the decoder at their own stride. Each level merges what came from below, the next
-    shallower features (resized to the level) and the detail stem's features of that stride; the resolution doubles.
-    DESIGN.md section 2; widths and the pairing of depths with levels are our choice, after UNETR (Hatamizadeh 2022).
+        x_L = start(feature_D)                                       the deepest feature, at its own stride
+        x_l = Level( x_{l+1} , feature of this level , detail_l )     the resolution doubles from level to level
+        mask_l = head_l( x_l )                                       levels of deep supervision, in training
+
+    The features are taken up from deep to shallow, one per level, and resized to the level (after UNETR, Hatamizadeh
+    2022).
 
     Args:
         in_channels: channels of the features, shallow to deep.
-        in_strides: their strides, powers of two that do not fall.
+        in_strides: their strides: powers of two, in rising order (equal ones allowed).
         detail_channels: channels of the detail stem at strides 1, 2, 4, ...
         num_classes: channels of a mask.
         deep_supervision: number of mask heads besides the full-resolution one; they run in training only.
         dropout: share of the deepest channels dropped in training.
-        prior: probability that a sigmoid head gives every pixel at the start (Lin 2017, RetinaNet: rare foreground is
-            learnt sooner from a low one); None for 0.5.
+        prior: initial probability of a sigmoid head at every pixel; rare foreground is learnt sooner from a low value
+            (RetinaNet, Lin 2017). None for 0.5.
         norm: of `norm_layer`.
 
     Raises:
-        ValueError: strides that are no powers of two or that fall.
-        InputError: unknown `norm`.
+        ValueError: a stride is not a power of two, or the strides do not rise.
+        InputError: `norm` is unknown.
     """
 
     def __init__(
@@ -143,7 +156,7 @@ class LayerwiseUpsamplingDecoder(nn.Module):
         super().__init__()
         deepest = int(in_strides[-1]).bit_length() - 1
         if any(s < 1 or s & (s - 1) for s in in_strides) or list(in_strides) != sorted(in_strides):
-            raise ValueError(f"strides must be powers of two that do not fall, got {list(in_strides)}")
+            raise ValueError(f"strides must be powers of two in rising order, got {list(in_strides)}")
         widths = [detail_channels[min(i, len(detail_channels) - 1)] for i in range(deepest + 1)]
         self.start = nn.Sequential(
             nn.Conv2d(in_channels[-1], widths[deepest], 1),
@@ -151,7 +164,7 @@ class LayerwiseUpsamplingDecoder(nn.Module):
             nn.SiLU(inplace=True),
         )
         self.dropout = nn.Dropout2d(dropout)
-        # Levels from deep to full resolution; -1 stands for "none of these at this level".
+        # One entry per level, deep to full resolution: index of its feature and of its detail, -1 for none.
         self.feature_index: list[int] = []
         self.detail_index: list[int] = []
         levels: list[nn.Module] = []
@@ -185,7 +198,7 @@ class LayerwiseUpsamplingDecoder(nn.Module):
             details: (B, detail_channels[i], H / 2^i, W / 2^i).
 
         Returns:
-            Logits (B, num_classes, H / 2^i, W / 2^i), full resolution first; in evaluation that one alone.
+            logits (B, num_classes, H / 2^i, W / 2^i), full resolution first; in evaluation only the first.
         """
         height, width = details[0].shape[-2], details[0].shape[-1]
         x = self.dropout(self.start(features[-1]))
@@ -209,7 +222,7 @@ class LayerwiseUpsamplingDecoder(nn.Module):
 
 
 def resize(x: Tensor, size: list[int]) -> Tensor:
-    """Bilinear resampling of (B, C, h, w) to (B, C, *size)."""
+    """Resample (B, C, h, w) bilinearly to (B, C, *size)."""
     if x.shape[-2] == size[0] and x.shape[-1] == size[1]:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

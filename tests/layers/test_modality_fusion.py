@@ -158,7 +158,7 @@ def test_one_modality_has_all_the_weight():
     ("change", "message"),
     [
         (lambda s, a, c: (s, a, None), "context"),
-        (lambda s, a, c: (s[:, :, :3], a[:, :3], c), "3 modality streams where 4"),
+        (lambda s, a, c: (s[:, :, :3], a[:, :3], c), "3 modality streams given, 4 declared"),
         (lambda s, a, c: (s, a & (torch.arange(3) != 1)[:, None], c), "missing"),
     ],
 )

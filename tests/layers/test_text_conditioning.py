@@ -70,7 +70,7 @@ def test_padding_makes_room_for_the_context():
     assert out.embeddings.shape == (2, 77, 4) and out.mask.shape == (2, 77)
     assert out.lengths.tolist() == [7, 77] == out.mask.sum(1).tolist()
     assert torch.equal(out.embeddings[1, 76], embeddings[1, 73])
-    with pytest.raises(ValueError, match="75 tokens and 3 of context exceed the tower's 77"):
+    with pytest.raises(ValueError, match="75 tokens plus 3 of context exceeds the tower's 77"):
         learner(embeddings, torch.tensor([4, 75]))
     assert PromptLearner(4, 3, max_length=99)(embeddings, lengths).embeddings.shape == (2, 80, 4)
 
@@ -116,7 +116,7 @@ def test_a_learner_that_makes_no_sense_is_refused(options, message):
         ((3, 6, 5), [2, 2, 2], "embeddings must be"),
         ((6, 4), [2, 2, 2], "embeddings must be"),
         ((3, 6, 4), [2, 2], "lengths for 3 classes"),
-        ((2, 6, 4), [2, 2], "2 classes where a context was declared for each of 3"),
+        ((2, 6, 4), [2, 2], "2 classes given, contexts declared for 3"),
         ((3, 6, 4), [2, 7, 2], "lengths must lie in 2 .. 6, got 2 .. 7"),
         ((3, 6, 4), [2, 1, 2], "lengths must lie in"),
     ],

@@ -1,19 +1,27 @@
-"""The text-guided pixel decoder's layer, and queries made of texts."""
+"""Blocks of EM-CLIP: a layer of the text-guided pixel decoder, and class queries made from texts."""
 
+import torch
 from torch import Tensor, nn
 
+from shared.layers.em_clustering import unit
 from shared.layers.text_conditioning import TextToPixelAttention
+
+STRUCTURE_PRIOR = 0.1  # typical share of an image that a structure covers
 
 
 class PixelDecoderLayer(nn.Module):
-    """Self-attention among the pixels, attention from pixels to text, feed-forward; each a residual after a norm.
+    """One layer of the text-guided pixel decoder::
+
+        x <- x + SelfAttention( LN x )
+        x <- TextToPixelAttention( x , texts )
+        x <- x + MLP( LN x )
 
     Args:
         channels: C.
         text_channels: D of the texts; 0 for a layer without text.
         num_heads: heads of both attentions.
-        expansion: width of the feed-forward part, in C.
-        dropout: in training, of the feed-forward part.
+        expansion: hidden width of the MLP, in units of C.
+        dropout: of the MLP, in training.
     """
 
     def __init__(
@@ -32,7 +40,7 @@ class PixelDecoderLayer(nn.Module):
         )
 
     def forward(self, pixels: Tensor, texts: Tensor) -> Tensor:
-        """Refine pixels (B, N, C) that read texts (1, A, D)."""
+        """Refine pixels (B, N, C) with texts (1, A, D)."""
         normed = self.norm(pixels)
         pixels = pixels + self.attention(normed, normed, normed, need_weights=False)[0]
         if self.text is not None:
@@ -41,28 +49,25 @@ class PixelDecoderLayer(nn.Module):
 
 
 class TextQueries(nn.Module):
-    """One query and one bias a class, made from its text: mask logit = query . pixel / sqrt(E) + bias.
+    """Turn the text of each class into a query and a bias::
+
+        [q ; b] = MLP( sqrt(D) text / |text| )
+        mask logit at a pixel = <q, pixel> / sqrt(E) + b
 
     Args:
         text_channels: D.
         channels: E of the pixel embeddings.
-        bias: of every class at the start, the logit of how much of an image a structure covers.
     """
 
-    def __init__(self, text_channels: int, channels: int, bias: float) -> None:
+    def __init__(self, text_channels: int, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        self.project = nn.Sequential(
-            nn.LayerNorm(text_channels),
-            nn.Linear(text_channels, text_channels),
-            nn.GELU(),
-            nn.Linear(text_channels, channels + 1),
-        )
-        last = self.project[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.constant_(last.bias[-1:], bias)
+        first, last = nn.Linear(text_channels, text_channels), nn.Linear(text_channels, channels + 1)
+        self.project = nn.Sequential(nn.LayerNorm(text_channels), first, nn.GELU(), last)
+        nn.init.constant_(last.bias[-1:], torch.logit(torch.tensor(STRUCTURE_PRIOR)).item())
 
-    def forward(self, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """(A, D) -> queries (A, E) and biases (A,)."""
-        out = self.project(texts)
-        return out[:, :-1] * self.channels**-0.5, out[:, -1]
+    def forward(self, texts: Tensor, pixels: list[Tensor]) -> list[Tensor]:
+        """Map texts (S, D) and pixel embeddings (B, E, h, w), at several resolutions, to mask logits (B, S, h, w)."""
+        out = self.project(unit(texts) * texts.shape[1] ** 0.5)
+        queries, biases = out[:, :-1] * self.channels**-0.5, out[:, -1]
+        return [torch.einsum("se,behw->bshw", queries.to(x.dtype), x) + biases[:, None, None] for x in pixels]

@@ -1,23 +1,27 @@
-"""The loss of EM-CLIP (DESIGN.md section 3); structures that were not annotated have no part in it."""
+"""The loss of EM-CLIP. Structures that were not annotated have no influence on it."""
 
 from __future__ import annotations
 
 import torch
-from monai.losses import DiceLoss
+from monai.losses import DeepSupervisionLoss, DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .network import TrainingOutput
+from .outputs import TrainingOutput
 
-FAR = -30.0  # a logit whose sigmoid is zero: what is not annotated counts as found absent, without gradient
+ABSENT = -30.0  # a logit whose sigmoid is zero: unannotated structures count as correctly absent, without gradient
+MAX_HEADS = 8  # of deep supervision
 
 
 class EMCLIPLoss(nn.Module):
-    """Dice + BCE on the masks, cross-entropy on the score map, prompts near the frozen texts, compact clusters.
+    """Sum the terms of the loss::
+
+        L = sum_i w^i [ Dice + lambda_bce BCE ](mask_i) / sum_i w^i        deep supervision, w = deep_weight
+          + lambda_score CE(scores) + lambda_prompt mean(1 - cos(prompt, frozen)) + lambda_compact mean(compactness)
 
     Args:
-        deep_weight: weight of a mask head relative to the one of twice its resolution.
-        lambda_bce, lambda_score, lambda_prompt, lambda_compact: weights of the terms (our choice); 0 leaves one out.
+        deep_weight: w, the weight of a mask head relative to the head of twice its resolution.
+        lambda_bce, lambda_score, lambda_prompt, lambda_compact: weights of the terms; 0 omits a term.
     """
 
     def __init__(
@@ -29,23 +33,20 @@ class EMCLIPLoss(nn.Module):
         lambda_compact: float = 0.1,
     ) -> None:
         super().__init__()
-        self.deep_weight = deep_weight
-        self.lambda_bce = lambda_bce
+        weights = [deep_weight**i for i in range(MAX_HEADS)]
+        self.mask_loss = DeepSupervisionLoss(MaskLoss(lambda_bce), weights=weights)  # type: ignore[arg-type]
         self.lambda_score = lambda_score
         self.lambda_prompt = lambda_prompt
         self.lambda_compact = lambda_compact
-        self.dice = DiceLoss(sigmoid=True, batch=True)
 
     def forward(self, output: TrainingOutput, label: Tensor) -> Tensor:
-        """Return the loss, a scalar.
+        """Compute the loss, a scalar.
 
         Args:
             output: of the network in training.
-            label: (B, S, H, W), 1 in the structure, 0 outside, -1 everywhere where it was not annotated.
+            label: (B, S, H, W), 1 in the structure, 0 outside, -1 everywhere if the structure was not annotated.
         """
-        weights = [self.deep_weight**i for i in range(len(output.masks))]
-        terms = [w * self.mask_loss(logits, label) for w, logits in zip(weights, output.masks)]
-        loss = torch.stack(terms).sum() / sum(weights)
+        loss = self.mask_loss(output.masks, label) / sum(self.mask_loss.get_weights(len(output.masks)))
         if output.scores is not None and self.lambda_score:
             loss = loss + self.lambda_score * score_loss(output.scores, label)
         if output.prompts is not None and output.frozen is not None and self.lambda_prompt:
@@ -55,23 +56,40 @@ class EMCLIPLoss(nn.Module):
             loss = loss + self.lambda_compact * output.compactness.mean()
         return loss
 
-    def mask_loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Dice + BCE of logits (B, S, h, w) at any resolution."""
-        size = logits.shape[-2:]
-        if label.shape[-2:] != size:
-            label = F.interpolate(label, size=size, mode="nearest-exact")
+
+class MaskLoss(nn.Module):
+    """Dice plus binary cross-entropy over the annotated structures.
+
+    Args:
+        lambda_bce: weight of the cross-entropy.
+    """
+
+    def __init__(self, lambda_bce: float) -> None:
+        super().__init__()
+        self.lambda_bce = lambda_bce
+        self.dice = DiceLoss(sigmoid=True, batch=True)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Compare logits and label, both (B, S, h, w); the label is -1 where a structure was not annotated."""
         known = label >= 0
-        logits = torch.where(known, logits.float(), FAR)
+        logits = torch.where(known, logits.float(), ABSENT)
         label = label.clamp(min=0)
         bce = F.binary_cross_entropy_with_logits(logits, label, reduction="sum") / known.sum().clamp(min=1)
         return self.dice(logits, label) + self.lambda_bce * bce
 
 
 def score_loss(scores: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy of the score map (B, A, h, w) against the share of each class in a token's patch.
+    """Compute the cross-entropy of the class scores against the share of each class in a token's patch.
 
-    Structures may lie in one another (a cup in its disc): a pixel belongs to the last one that holds it, as in the
-    label map that they came from. An image with a structure that was not annotated is left out: it may be anywhere.
+    Structures may contain others (a disc its cup): a pixel belongs to the last structure that holds it, as in the label
+    map. Images with an unannotated structure are left out.
+
+    Args:
+        scores: logits (B, A, h, w), the background first.
+        label: (B, S, H, W) as in `EMCLIPLoss`.
+
+    Returns:
+        a scalar.
     """
     known = (label >= 0).flatten(1).all(1)  # (B,)
     classes = torch.zeros_like(label[:, 0], dtype=torch.int64)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from emclip.aggregation import TEMPERATURE
 from emclip.losses import EMCLIPLoss, score_loss
-from emclip.network import TEMPERATURE, TrainingOutput
+from emclip.outputs import TrainingOutput
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F

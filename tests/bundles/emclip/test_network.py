@@ -5,7 +5,9 @@ import copy
 import open_clip
 import pytest
 import torch
-from emclip import network as module
+from emclip import towers
+from emclip.aggregation import TEMPERATURE, centre_scores, closeness, cosine_scores
+from emclip.losses import score_loss
 from emclip.network import EMCLIP, GUIDANCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -333,7 +335,7 @@ def test_weights_with_quick_gelu_need_a_name_that_says_so(models, monkeypatch):
     """OpenAI's: inference makes the tower by its name, without the file that training began with."""
     quick = build(encoder="tiny-14-quickgelu")
     assert masks_of(quick).isfinite().all()
-    monkeypatch.setattr(module, "build_clip", lambda name, *args, **kw: build_clip("tiny-14-quickgelu", *args, **kw))
+    monkeypatch.setattr(towers, "build_clip", lambda name, *args, **kw: build_clip("tiny-14-quickgelu", *args, **kw))
     assert_one_line(input_error(build, encoder="tiny-14"), ["quick GELU", "choose encoder tiny-14-quickgelu"])
 
 
@@ -359,6 +361,47 @@ def test_half_precision_trains():
         output = step(network)
     assert all(x.isfinite().all() for x in output.masks)
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("em", "anchors"), [(True, True), (True, False), (False, True)])
+def test_similarities_are_computed_in_float32_under_autocast(em, anchors):
+    """A cosine in bfloat16, divided by 0.07, is off by up to 0.06; ``.float()`` alone is undone by autocast."""
+    network = build(stir=True, em=em, anchors=anchors)
+    feature = torch.randn(2, network.texts().prompts.shape[1], 3, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = network.aggregate(feature, network.texts().prompts)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            cast = network.aggregate(feature, network.texts().prompts)
+    for a, b in zip(cast, plain):
+        assert (a is None) == (b is None) and (a is None or (a.dtype == torch.float32 and torch.equal(a, b)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 3), st.integers(1, 3), st.floats(0, 80), st.integers(0, 10**6))
+def test_a_class_that_lost_a_token_gets_it_back(free, lost, gap, seed):
+    """The scores of a token have a gradient towards its own class, also where that share is far below 1e-6."""
+    classes = 4
+    scores = torch.randn(1, 1, classes + free, generator=torch.Generator().manual_seed(seed))
+    scores[..., lost] -= gap
+    scores.requires_grad_()
+    label = torch.zeros(1, classes - 1, 8, 8)
+    label[:, :lost] = 1  # a pixel belongs to the last structure that holds it
+    found = centre_scores(scores.log_softmax(-1), classes)
+    torch.testing.assert_close(found.exp().sum(-1), torch.ones(1, 1))
+    loss = score_loss(found.transpose(1, 2).unflatten(2, (1, 1)), label)
+    (gradient,) = torch.autograd.grad(loss, scores)
+    share = scores.softmax(-1)[0, 0, lost].item()
+    assert gradient[0, 0, lost].item() == pytest.approx(share - 1, abs=1e-5), "that of a cross-entropy"
+    assert loss.item() >= gap - 8 or gap < 8
+
+
+def test_cosines_and_closeness_by_hand(network):
+    tokens, texts = torch.randn(1, 5, 8), torch.randn(3, 8)
+    wanted = torch.cosine_similarity(tokens[:, :, None], texts, dim=-1) / TEMPERATURE
+    same(cosine_scores(tokens, texts), wanted, 1e-4)
+    out = network.em(torch.randn(1, 5, network.em.channels), network.texts().prompts)
+    near = closeness(out.tokens.detach(), out)
+    assert near.shape == (1, 5) and (near.abs() <= 1 + 1e-5).all()
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
