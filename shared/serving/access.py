@@ -13,6 +13,7 @@ import binascii
 import hmac
 import ipaddress
 import json
+import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import PureWindowsPath
@@ -29,6 +30,7 @@ EVERY_ADDRESS = ("0.0.0.0", "::", "")
 NAMES = ("image", "id", "label", "tag", "session_id", "model")  # query parameters that become parts of file names
 CLOSED = (("*", "/proxy/"), ("*", "/infer/wsi"), ("POST", "/scoring/"))  # parts of MONAI Label that our app lacks
 LONGEST_LOGIN = 4096  # bytes
+HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::\d{1,5})?")
 
 
 class Refusal(Exception):
@@ -77,7 +79,7 @@ class Access:
         Raises:
             Refusal: the request must not be passed on.
         """
-        headers = _headers(scope)
+        headers = read_headers(scope)
         self._check_host(headers)
         origin = self._check_origin(headers)
         method, path = scope["method"], scope["path"]
@@ -136,11 +138,9 @@ def own_hosts(host: str) -> set[str]:
 
 
 def host_name(value: str) -> str:
-    """Return the host of a Host header without its port; empty if it is none."""
-    try:
-        return urlsplit(f"//{value}").hostname or ""
-    except ValueError:
-        return ""
+    """Return the host of a Host header without port and brackets; empty for anything else than a host."""
+    found = HOST.fullmatch(value)
+    return (found[1] or found[2]).lower() if found else ""
 
 
 def sent_token(authorization: str) -> str:
@@ -158,7 +158,7 @@ def sent_token(authorization: str) -> str:
 
 def is_name(value: str) -> bool:
     """Tell whether `value` can be part of a file name without leading to another folder, on any system."""
-    return value == PureWindowsPath(value).name and not value.startswith(".") and value.isprintable()
+    return value == PureWindowsPath(value).name and value[:1] not in ("", ".") and value.isprintable()
 
 
 def _is_address(name: str) -> bool:
@@ -169,7 +169,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _headers(scope: Scope) -> dict[str, str]:
+def read_headers(scope: Scope) -> dict[str, str]:
     """Return the headers by lower-case name; of a header that is sent twice, both values, which then fit nothing."""
     found: dict[str, str] = {}
     for key, value in scope["headers"]:
