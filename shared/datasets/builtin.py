@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from shared.core.errors import InputError
 from shared.core.files import write_atomic
+from shared.core.processes import end_with_parent
 
 
 def already_made(target: Path, recipe: dict[str, Any], entries: Collection[str] | None = None) -> bool:
@@ -87,7 +88,9 @@ def run_jobs(
         pool: Executor = (
             ThreadPoolExecutor(number)
             if threads
-            else ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"))
+            else ProcessPoolExecutor(
+                number, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
+            )
         )
         with pool:
             try:
