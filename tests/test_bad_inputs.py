@@ -285,7 +285,7 @@ def nothing_to_resume(folder, _):
 
 ACCEPTED = [
     (grey_for_colour, "case p1: a grey picture where colour is expected: repeated to three channels"),
-    (no_sentence, '1 of 2 cases have no sentence (key "text"): they go by the image alone'),
+    (no_sentence, '1 of 2 cases have no sentence (key "text"): they are segmented by the image alone'),
     (sentence_too_long_for_the_encoder, "text encoder clip_tiny takes 77 tokens: cut "),
     (nothing_to_resume, "starting with epoch 1"),
 ]

@@ -11,15 +11,33 @@ from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
 
 
+def given_words(words: Sequence[str] | None = None) -> dict[str, str]:
+    """Return the options of a command line with the words that were typed for them.
+
+    Args:
+        words: the command line after the program's name, default `sys.argv`; ``--name value`` and ``--name=value``.
+    """
+    given = list(sys.argv[1:] if words is None else words)
+    found = {}
+    for word, following in zip(given, [*given[1:], "--"]):
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or len(name) < 3:
+            continue
+        if equals:
+            found[name[2:]] = value
+        elif not following.startswith("--"):
+            found[name[2:]] = following
+    return found
+
+
 def config_files(words: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the config files that the command line names, in order; none where it names none.
+    """Return the config files that a command line names, in order; none where it names none.
 
     Args:
         words: the command line after the program's name, default `sys.argv`.
     """
-    given = sys.argv[1:] if words is None else list(words)
-    value = _value(given, "config_file")
-    arguments = _value(given, "args_file")
+    given = given_words(words)
+    value, arguments = given.get("config_file"), given.get("args_file")
     if value is None and arguments is not None and Path(arguments).is_file():
         return tuple(map(str, ensure_tuple(ConfigParser.load_config_file(arguments).get("config_file") or ())))
     if value is None:
@@ -28,13 +46,3 @@ def config_files(words: Sequence[str] | None = None) -> tuple[str, ...]:
         return tuple(map(str, ensure_tuple(ast.literal_eval(value))))
     except (ValueError, SyntaxError):
         return (value,)
-
-
-def _value(words: Sequence[str], name: str) -> str | None:
-    """Return the value of ``--name value`` or ``--name=value``."""
-    for word, following in zip(words, [*words[1:], None]):
-        if word in (f"--{name}", f"-{name}"):
-            return following
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None

@@ -12,7 +12,8 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from shared.options.command_line import config_files
-from shared.options.overrides import NULL, is_made
+from shared.options.schema import is_made
+from shared.options.typed_words import NULL
 
 # What a run chooses for itself: its place, its machine, how thoroughly it looks.
 OWN = {"bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "device", "amp", "num_workers", "overlays"}

@@ -13,7 +13,8 @@ from monai.bundle import ConfigWorkflow
 
 import shared
 from shared.core.errors import InputError, install_one_line_errors, require
-from shared.options.overrides import read_words, wrong_overrides
+from shared.options.overrides import wrong_overrides
+from shared.options.typed_words import altered_texts, read_texts, read_words
 
 
 def prepare(home: Path) -> None:
@@ -47,6 +48,10 @@ def start(workflow: ConfigWorkflow | None, bundle_root: str) -> None:
     """
     if workflow is not None:
         configs = Path(bundle_root) / "configs"
+        if is_command_line():
+            require(read_texts(workflow.parser, configs))
+        else:
+            require(altered_texts(workflow.parser.get(), configs))
         read_words(workflow.parser, configs)
         require(wrong_overrides(workflow.parser.get(), configs))
 

@@ -7,7 +7,7 @@ import torch
 from emclip.phantoms.dataset import make_fundus_phantoms
 
 from shared.__main__ import check
-from shared.options.check import checkup
+from shared.options.check import check as find_problems
 from tests.bundles.running import ROOT
 
 
@@ -23,7 +23,7 @@ def data_dir(tmp_path_factory):
 
 
 def problems(config_file="train", bundle="emclip", **overrides):
-    return checkup(bundle, [config_file] if config_file else [], **overrides)
+    return find_problems(bundle, [config_file] if config_file else [], **overrides)
 
 
 def test_a_good_run_is_ready(here, data_dir, tmp_path, capsys):

@@ -1,7 +1,10 @@
-"""What stands before every run: bad overrides are found, a second release of `shared` is refused."""
+"""How a bundle starts: it finds itself, checks its options, and leaves the process that reads its config as it was."""
 
-import json
+from __future__ import annotations
+
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,12 +12,94 @@ from monai.bundle import ConfigWorkflow
 
 import shared
 from shared.core.errors import find_input_error
-from shared.options.start_up import check_release, running_parser, start
+from shared.options.start_up import check_release, is_command_line, start
+from tests.bundles.running import ROOT, copy_bundle, environment
+
+BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
+READERS = {
+    "ConfigParser": """
+parser = ConfigParser()
+parser.read_config(f"{root}/configs/train.json")
+parser["bundle_root"] = root
+parser.get_parsed_content("network_def")
+""",
+    "ConfigWorkflow": """
+flow = ConfigWorkflow(f"{root}/configs/train.json", workflow_type="train", logging_file=False)
+flow.initialize()
+assert flow.bundle_root == root and flow.network_def
+""",
+    "load": """
+assert load(name, bundle_dir=str(Path(root).parent))
+""",
+}
+PROCESS = """
+import atexit, signal, sys, threading, warnings
+from pathlib import Path
+from monai.bundle import ConfigParser, ConfigWorkflow, load
+import ignite.engine, torch.utils.data, {package}
+root, name = {root!r}, {name!r}
+
+def state():
+    signals = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    return sys.excepthook, threading.excepthook, atexit._ncallbacks(), list(warnings.filters), signals
+
+path, before = list(sys.path), state()
+{reader}
+assert state() == before, (before, state())
+new = [folder for folder in sys.path if folder not in path]
+assert sorted(new) == sorted({paths!r}), new
+"""
+
+
+def in_a_process(code: str, folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_reading_a_config_from_another_folder_leaves_the_process_as_it_was(bundle, reader, tmp_path):
+    root = ROOT / "bundles" / bundle
+    names = {"root": str(root), "name": bundle, "package": "monai.bundle", "paths": [str(ROOT), str(root)]}
+    warm = "import PIL.Image, scipy, pandas, open_clip, timm, transformers, peft, segment_anything\n"
+    done = in_a_process(warm + PROCESS.format(**names, reader=READERS[reader]), tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_each_of_two_copies_of_a_bundle_finds_itself(tmp_path):
+    for name in ("one", "two"):
+        copy_bundle(ROOT / "bundles" / "emclip", tmp_path / name / "emclip")
+    files = [str(tmp_path / name / "emclip" / "configs" / "inference.json") for name in ("one", "two")]
+    flows = [ConfigWorkflow(file, workflow_type="infer", logging_file=False) for file in files]
+    for flow, file in reversed(list(zip(flows, files))):
+        assert Path(flow.parser.get_parsed_content("bundle_root")) == Path(file).parents[1]
+
+
+def test_a_workflow_that_could_not_be_made_does_no_harm(tmp_path):
+    with pytest.raises(FileNotFoundError) as kept:  # its traceback keeps the half-made workflow alive
+        ConfigWorkflow(str(tmp_path / "missing.json"), workflow_type="infer")
+    flow = ConfigWorkflow(str(ROOT / "bundles" / "tmca" / "configs" / "inference.json"), logging_file=False)
+    assert Path(flow.parser.get_parsed_content("bundle_root")) == ROOT / "bundles" / "tmca"
+    assert kept is not None
+
+
+@pytest.mark.parametrize("override, expected", [({"epoch": 2}, "did you mean 'epochs'"), ({"epochs": "many"}, "whole")])
+def test_start_checks_the_options_of_its_workflow(override, expected):
+    file = str(ROOT / "bundles" / "emclip" / "configs" / "train.json")
+    flow = ConfigWorkflow(file, workflow_type="train", logging_file=False, **override)
+    with pytest.raises(Exception) as error:  # noqa: PT011  (MONAI wraps it)
+        flow.initialize()
+    assert expected in str(find_input_error(error.value))
+
+
+def test_without_a_workflow_there_is_nothing_to_check(tmp_path):
+    start(None, str(tmp_path))
+    assert not is_command_line()
 
 
 def release(folder: Path, version: str) -> Path:
     (folder / "shared").mkdir()
-    (folder / "shared" / "__init__.py").write_text(f'"""Text."""\n\n__version__ = "{version}"\n')
+    (folder / "shared" / "__init__.py").write_text(f'"""Text."""\n\n__version__ = "{version}"\n', encoding="utf-8")
     return folder
 
 
@@ -23,35 +108,46 @@ def test_the_same_release_passes(tmp_path):
     check_release(release(tmp_path, shared.__version__))
 
 
-def workflow(folder: Path, **override) -> ConfigWorkflow:
-    return ConfigWorkflow(str(folder / "configs" / "train.json"), workflow_type="train", logging_file=False, **override)
-
-
-def test_start_looks_at_the_workflow_that_is_being_evaluated(tmp_path, monkeypatch):
-    """As a bundle does it: the config itself calls `start` while MONAI evaluates it."""
-    monkeypatch.syspath_prepend(str(Path(shared.__file__).parents[1]))
-    (tmp_path / "configs").mkdir()
-    home = Path(shared.__file__).parents[1]
-    call = f"$start(pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(home)!r}))"
-    config = {
-        "imports": ["$import pathlib", "$from shared.options.start_up import start"],
-        "epochs": 1,
-        "initialize": [call],
-        "run": ["@epochs"],
-    }
-    (tmp_path / "configs" / "train.json").write_text(json.dumps(config))
-    workflow(tmp_path, epochs=2).initialize()
-    for override, expected in (({"epoch": 2}, "did you mean 'epochs'"), ({"epochs": "many"}, "a whole number")):
-        with pytest.raises(Exception) as error:  # noqa: PT011  (MONAI wraps it)
-            workflow(tmp_path, **override).initialize()
-        assert expected in str(find_input_error(error.value))
-
-
-def test_outside_of_a_workflow_nothing_is_looked_at(tmp_path):
-    assert running_parser() is None
-    start(tmp_path, Path(shared.__file__).parents[1])
-
-
 def test_a_packaged_shared_folder_is_compared_by_its_text(tmp_path):
     shutil.copytree(Path(shared.__file__).parent, tmp_path / "shared", ignore=shutil.ignore_patterns("__pycache__"))
     check_release(tmp_path)
+
+
+@pytest.mark.parametrize("is_package", [True, False], ids=["package", "folder without __init__"])
+def test_a_strangers_package_called_shared_gives_one_clear_line(is_package, tmp_path):
+    (tmp_path / "shared").mkdir()
+    if is_package:
+        (tmp_path / "shared" / "__init__.py").write_text("", encoding="utf-8")
+    file = ROOT / "bundles" / "tmca" / "configs" / "inference.json"
+    read = f"ConfigWorkflow({str(file)!r}, logging_file=False).initialize()"
+    done = in_a_process(
+        f"import sys; sys.path.insert(0, '.'); import shared\nfrom monai.bundle import ConfigWorkflow\n{read}", tmp_path
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ImportError")]
+    assert len(lines) == 1 and "another package called 'shared'" in lines[0] and str(tmp_path) in lines[0], done.stderr
+
+
+def test_a_strangers_shared_folder_that_nobody_imported_is_left_aside(tmp_path):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "__init__.py").write_text("raise RuntimeError('wrong package')", encoding="utf-8")
+    configs = ROOT / "bundles" / "tmca" / "configs" / "inference.json"
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs), "--input", "none.png"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert "none.png" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr, done.stderr
+
+
+def test_the_command_line_says_texts_as_they_were_typed(tmp_path):
+    configs = ROOT / "bundles" / "tmca" / "configs" / "inference.json"
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs), "--input", "pat#1/a.png"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert "pat#1/a.png" in done.stderr.splitlines()[-1], done.stderr
+
+
+@pytest.mark.parametrize("option", ["input", "text", "output_dir", "dataset_dir"])
+def test_the_command_line_evaluates_no_text(option, tmp_path):
+    configs = ROOT / "bundles" / "tmca" / "configs" / "inference.json"
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs)]
+    command += [f"--{option}", "$open('evaluated', 'w')"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 1 and "which MONAI would evaluate" in done.stderr.splitlines()[-1], done.stderr
+    assert not (tmp_path / "evaluated").exists()

@@ -15,14 +15,14 @@ from tmca.data import preflight as check_tmca
 from tmca.data import with_sentences
 
 from shared.datasets.cases import load_split
-from shared.datasets.cases import preflight as check_brain
 from shared.datasets.datalist import expand_datalist
 from shared.datasets.layouts import LAYOUTS
 from shared.datasets.preflight import check_pictures
+from shared.datasets.preflight import preflight as check_brain
 from shared.datasets.public import SPLITS, find_layout, make_datalist, next_command
 from shared.io.pictures import LoadPictured, LoadPictureLabeld
 from shared.io.volumes import LoadLabeld, LoadSequencesd
-from shared.options.overrides import unknown_overrides
+from shared.options.overrides import default_values, unknown_overrides
 from tests.bundles.running import ROOT, files
 from tests.datasets.layouts.published import SETS, Expected
 
@@ -52,7 +52,7 @@ def config(name: str) -> dict[str, Any]:
         settings |= json.loads((configs / f"{file}.json").read_text())
     words = layout.options.split()
     options = {key.lstrip("-"): value for key, value in zip(words[::2], words[1::2])}
-    assert unknown_overrides(options, configs) == []
+    assert unknown_overrides(options, default_values(configs)) == []
     if "channels" in options:
         settings["channels"] = json.loads(options["channels"].strip('"').replace("'", '"'))
     return settings
