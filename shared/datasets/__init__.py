@@ -1,1 +1,1 @@
-"""Lists of cases: dataset.json, splits, checks of their files, public layouts."""
+"""Lists of cases: reading and checking ``dataset.json``, names of cases, splits by patient, public data sets."""

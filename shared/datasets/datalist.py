@@ -9,18 +9,48 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.core.errors import InputError
+from shared.core.errors import InputError, require
 from shared.core.missing import is_missing, present
+from shared.datasets.case_names import check_name, name_cases
+
+Items = list[dict[str, Any]]
 
 PATH_KEYS = ("image", "label")
-SEPARATORS = "_-. "
+NAME_BYTES = 255  # of a file or folder; longer names cannot exist
 
 
-def expand_datalist(dataset_json: str | os.PathLike, split: str) -> list[dict]:
+def read_datalist(dataset_json: str | os.PathLike) -> dict[str, Any]:
+    """Read a ``dataset.json`` as it is written.
+
+    Args:
+        dataset_json: the file, in UTF-8.
+
+    Returns:
+        Its content.
+
+    Raises:
+        InputError: the file is absent, not JSON, or not a JSON object.
+    """
+    source = Path(dataset_json).expanduser().absolute()
+    if not source.is_file():
+        raise InputError(f"data list {source} not found: give --dataset_dir a folder that holds a dataset.json")
+    try:
+        content = json.loads(source.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"data list {source} is not JSON ({error}): correct or rewrite it") from error
+    except RecursionError as error:
+        raise InputError(f"data list {source} is nested too deeply: correct or rewrite it") from error
+    if not isinstance(content, dict):
+        raise InputError(f'data list {source} is not a JSON object: write {{"training": [...], "validation": [...]}}')
+    return content
+
+
+def expand_datalist(dataset_json: str | os.PathLike, split: str) -> Items:
     """Read one split of a Decathlon-style ``dataset.json``.
 
     Unlike `monai.data.load_decathlon_datalist` it makes paths absolute in lists that hold null (a missing sequence) and
-    touches no key but ``image`` and ``label``: ``domain``, ``text`` and ``case_id`` stay as they are written.
+    leaves ``domain``, ``text`` and other keys as they are written. A key whose value is or holds null is left out, as
+    null cannot stand in a batch.
 
     Args:
         dataset_json: the file; paths in it are relative to its folder.
@@ -28,30 +58,33 @@ def expand_datalist(dataset_json: str | os.PathLike, split: str) -> list[dict]:
 
     Returns:
         One new dict per item: ``image`` (absolute path, or list of absolute paths and None), ``label`` if there is one,
-        ``case_id`` (made from the file or folder name where the list has none, unique in the split), all other keys
-        untouched.
+        ``case_id`` (the list's own, else see `shared.datasets.case_names.name_cases`; unique in the split), and all
+        other keys.
 
     Raises:
-        InputError: the file is absent or not JSON, the split is absent or empty, an item names no image, a ``case_id``
-            occurs twice or cannot be a folder name.
-
+        InputError: `read_datalist` fails, the split is absent or empty; or all items at fault, one line each: no image,
+            a path that is no text, a ``case_id`` that occurs twice or cannot be a folder name.
     """
-    source = Path(dataset_json).expanduser().absolute()
-    if not source.is_file():
-        raise InputError(f"data list {source} not found: give --dataset_dir a folder that holds a dataset.json")
-    try:
-        content = json.loads(source.read_text())
-    except ValueError as error:
-        raise InputError(f"data list {source} is not JSON ({error}): correct or rewrite it") from error
-    if not isinstance(content, dict):
-        raise InputError(f'data list {source} is not a JSON object: write {{"training": [...], "validation": [...]}}')
+    source, content = Path(dataset_json).expanduser().absolute(), read_datalist(dataset_json)
     entries = content.get(split)
     if not isinstance(entries, list) or not entries:
         filled = ", ".join(key for key, value in content.items() if isinstance(value, list) and value) or "none"
-        state = "is empty" if split in content else "is missing"
+        state = "is missing" if split not in content else "is empty" if not entries else "is not a list"
         raise InputError(f"split '{split}' {state} in {source}: splits with items: {filled}")
-    items = [_expand(entry, source, f"{split}[{index}]") for index, entry in enumerate(entries)]
-    return _with_case_ids(items, f"split '{split}' of {source}")
+    items, problems = [], []
+    for index, entry in enumerate(entries):
+        try:
+            items.append(_expand(entry, source.parent, f"{split}[{index}] in {source}"))
+        except InputError as error:
+            problems.append(str(error))
+    given = Counter(item["case_id"] for item in items if "case_id" in item)
+    where = f"split '{split}' of {source}: every case needs its own"
+    problems += [f"case_id '{name}' occurs {count} times in {where}" for name, count in given.items() if count > 1]
+    require(problems)
+    nameless = [item for item in items if "case_id" not in item]
+    for item, name in zip(nameless, name_cases([item["image"] for item in nameless], given)):
+        item["case_id"] = name
+    return items
 
 
 def parse_input(text: str | os.PathLike | Sequence[str | None] | None) -> dict:
@@ -66,70 +99,54 @@ def parse_input(text: str | os.PathLike | Sequence[str | None] | None) -> dict:
 
     Raises:
         InputError: nothing is given, or every entry of the list is missing.
-
     """
-    if isinstance(text, str) and text.strip().startswith("[") and text.strip().endswith("]"):
+    listed = isinstance(text, str) and text.strip().startswith("[") and text.strip().endswith("]")
+    if isinstance(text, str) and listed and not os.path.exists(text):
         text = [part.strip().strip("'\"") for part in text.strip()[1:-1].split(",")]
-    image = _absolute(Path.cwd(), text)
-    if not present(image):
+    if not present(text):
         raise InputError(f"--input {text!r} names no file: give a path, or a list with one path or None per sequence")
-    return {"image": image, "case_id": _names(image)[0]}
+    image = _absolute(text, Path.cwd(), "--input")
+    return {"image": image, "case_id": name_cases([image])[0]}
 
 
-def _expand(entry: Any, source: Path, where: str) -> dict:
-    """Return a copy of one entry of the list with absolute paths; a bare path (Decathlon's ``test``) is the image."""
+def _expand(entry: Any, folder: Path, where: str) -> dict:
+    """Return one entry of the list with absolute paths; a bare path (Decathlon's ``test``) is the image."""
     item = dict(entry) if isinstance(entry, Mapping) else {"image": entry}
     if not present(item.get("image")):
-        raise InputError(f"{where} in {source} names no image: give a path, or a list with one path or null a sequence")
-    for key in PATH_KEYS:
-        if key in item:
-            item[key] = _absolute(source.parent, item[key])
-    return item
+        raise InputError(f"{where} names no image: give a path, or a list with one path or null per sequence")
+    paths = {key: _absolute(item.pop(key), folder, f"{where}: {key}") for key in PATH_KEYS if key in item}
+    known = {key: value for key, value in {**item, **paths}.items() if not _holds_null(key, value)}
+    if "case_id" in known:
+        known["case_id"] = check_name(known["case_id"], f"{where}: case_id")
+    return known
 
 
-def _absolute(base: Path, paths: Any) -> Any:
-    if isinstance(paths, (list, tuple)):
-        return [_absolute(base, path) for path in paths]
-    return None if is_missing(paths) else os.path.normpath(base / Path(str(paths)).expanduser())
+def _holds_null(key: str, value: Any) -> bool:
+    if isinstance(value, (list, dict)) and key != "image":
+        return any(_holds_null("", part) for part in (value.values() if isinstance(value, dict) else value))
+    return value is None
 
 
-def _with_case_ids(items: list[dict], where: str) -> list[dict]:
-    """Add ``case_id``: the first kind of name that is unique in the split, else the plainest one, numbered."""
-    given = Counter(str(item["case_id"]) for item in items if "case_id" in item)
-    for name, count in given.items():
-        if count > 1:
-            raise InputError(f"case_id '{name}' occurs {count} times in {where}: every case needs its own")
-        if Path(name).name != name:
-            raise InputError(f"case_id '{name}' in {where} cannot be a folder name: leave out '/' and '..'")
-    nameless = [item for item in items if "case_id" not in item]
-    kinds = list(zip(*(_names(item["image"]) for item in nameless)))
-    unique = (kind for kind in kinds if len(set(kind)) == len(kind) and not given.keys() & set(kind))
-    taken = set(given)
-    for item, name in zip(nameless, next(unique, kinds[0] if kinds else ())):
-        case_id, number = name, 1
-        while case_id in taken:
-            number += 1
-            case_id = f"{name}_{number}"
-        taken.add(case_id)
-        item["case_id"] = case_id
-    return items
+def _absolute(value: Any, folder: Path, where: str) -> Any:
+    """Return a path, or a list of paths, below a folder; None for a missing one."""
+    if isinstance(value, (list, tuple)):
+        return [_absolute_path(path, folder, where) for path in value]
+    return _absolute_path(value, folder, where)
 
 
-def _names(image: Any) -> tuple[str, str, str]:
-    """Return candidate names of a case, plainest first: from its files, its folder, and both."""
-    paths = [Path(path) for path in present(image)]
-    stems = [path.name if path.is_dir() else _stem(path) for path in paths]
-    folder = paths[0].parent.name or "case"
-    name = os.path.commonprefix(stems)
-    if isinstance(image, list) and (len(paths) == 1 or len(set(stems)) > 1):  # drop the sequence: p01_t1, p01_t2 -> p01
-        whole = max(name.rfind(separator) for separator in SEPARATORS)
-        name = name[: max(whole, 0)].rstrip(SEPARATORS)
-    name = name or folder
-    return name, folder, f"{folder}_{name}"
+def _absolute_path(path: Any, folder: Path, where: str) -> str | None:
+    if is_missing(path):
+        return None
+    if not _can_be_path(path):
+        raise InputError(f"{where} holds {path!r:.80}: give a path")
+    return os.path.normpath(folder / os.path.expanduser(str(path)))
 
 
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in (".gz", path.with_suffix("").suffix if name.endswith(".gz") else path.suffix):
-        name = name.removesuffix(suffix)
-    return name
+def _can_be_path(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, os.PathLike)):
+        return False
+    try:
+        encoded = os.fsencode(str(value))
+    except UnicodeEncodeError:
+        return False
+    return b"\0" not in encoded and max(map(len, encoded.split(b"/"))) <= NAME_BYTES

@@ -1,19 +1,16 @@
-"""Which cases a run has: a data set, the phantoms of a bundle, or one input; and what is checked before it begins."""
+"""The cases of a run: a data set, the phantoms of a bundle, or one input."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from shared.core.errors import InputError
-from shared.datasets.cases import dataset_file, load_input, load_split, preflight
+from shared.datasets.cases import dataset_file, load_input, load_split
 
 
 def maker(folder: Path) -> Path:
@@ -81,30 +78,34 @@ def test_one_input_goes_before_the_split(tmp_path):
     assert load_input(folder, "testing", "b", "/d/eye.jpg", maker=never) == [{"image": "/d/eye.jpg", "case_id": "eye"}]
 
 
-def volume(path: Path, value: float) -> str:
-    nib.save(nib.Nifti1Image(np.full((4, 4, 4), value, np.float32), np.eye(4)), path)
-    return str(path)
+def test_without_a_validation_list_cases_are_held_back_by_patient(tmp_path):
+    cases = [{"image": f"{number}.png", "patient": f"p{number // 2}"} for number in range(20)]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": cases}))
+    training, validation = (
+        {item["patient"] for item in load_split(tmp_path, split, "b", maker=never)}
+        for split in ("training", "validation")
+    )
+    assert len(training) == 8 and len(validation) == 2 and not training & validation
 
 
-def test_preflight_names_every_problem(tmp_path):
-    good = {"image": [volume(tmp_path / "t1.nii", 1)], "label": volume(tmp_path / "l.nii", 1), "case_id": "a"}
-    bad = {**good, "label": volume(tmp_path / "m.nii", 7), "case_id": "b"}
-    bare = {"image": good["image"], "case_id": "c"}
-    preflight([[good], [bare]], ["t1"], tmp_path / "out")
-    preflight([[good]], ["t1"], tmp_path / "out", labels=[0, 1])
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError) as caught:
-        preflight([[good, bad], [bare]], ["t1"], tmp_path / "file", labels=[0, 1])
-    first, second, third = str(caught.value).splitlines()
-    assert first.startswith("case b: label") and "values 7 where 0, 1 are declared" in first
-    assert second.startswith("case c: has no label") and f"{tmp_path / 'file'} is a file" in third
+@pytest.mark.parametrize("split", ["training", "validation"])
+@pytest.mark.parametrize("lists", [{}, {"validation": []}, {"validation": None}])
+def test_one_training_case_and_no_validation_list_is_one_line(tmp_path, split, lists):
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": [{"image": "a.png"}], **lists}))
+    with pytest.raises(InputError, match="dataset.json has 1 case, and there is no validation list"):
+        load_split(tmp_path, split, "b", maker=never)
 
 
-def test_preflight_of_pictures(tmp_path):
-    Image.fromarray(np.full((4, 4), 100, np.uint8)).save(tmp_path / "a.png")
-    item = {"image": str(tmp_path / "a.png"), "label": str(tmp_path / "a.png"), "case_id": "a"}
-    preflight([[item], []], [], tmp_path / "out", labels=[0, 100], pictures=True)
-    with pytest.raises(InputError, match="^case a: label: .*a.png: holds the value 100 where 0, 1 are declared"):
-        preflight([[item]], ["red", "green", "blue"], tmp_path / "out", labels=[0, 1], pictures=True)
-    with pytest.raises(InputError, match="^case a: red: .*a.png cannot be read"):
-        preflight([[item | {"image": [item["image"]], "label": None}]], ["red"], tmp_path / "out")
+def test_a_validation_list_with_a_fault_is_not_taken_for_none(tmp_path):
+    lists = {"training": [{"image": "a.png"}, {"image": "b.png"}], "validation": [{"label": "c.png"}]}
+    (tmp_path / "dataset.json").write_text(json.dumps(lists))
+    with pytest.raises(InputError, match=r"^validation\[0\] in .* names no image"):
+        load_split(tmp_path, "validation", "b", maker=never)
+
+
+def test_a_patient_who_trains_and_validates_is_found_when_training_starts(tmp_path):
+    case = {"image": "a.png", "patient": "p1"}
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": [case, case], "validation": [case]}))
+    with pytest.raises(InputError, match="^patient 'p1' has cases in training and in validation"):
+        load_split(tmp_path, "training", "b", maker=never)
+    assert names(load_split(tmp_path, "validation", "b", maker=never)) == ["a"]

@@ -52,8 +52,8 @@ def test_decathlon_test_list_of_plain_paths(tmp_path):
         (["images/a.nii.gz", "images/b.nii"], ["a", "b"]),
         (["s1.2/a.b.png", "s1.2/a.c.png"], ["a.b", "a.c"]),
         (["p1/image.nii.gz", "p2/image.nii.gz"], ["p1", "p2"]),
-        (["a/p1/image.nii.gz", "b/p1/image.nii.gz"], ["image", "image_2"]),
-        (["s1/p1.png", "s1/p2.png", "s2/p1.png"], ["s1_p1", "s1_p2", "s2_p1"]),
+        (["a/p1/image.nii.gz", "b/p1/image.nii.gz"], ["a_p1", "b_p1"]),
+        (["s1/p1.png", "s1/p2.png", "s2/p1.png"], ["s1_p1", "p2", "s2_p1"]),
     ],
 )
 def test_case_ids(tmp_path, images, expected):
@@ -63,7 +63,34 @@ def test_case_ids(tmp_path, images, expected):
 def test_given_case_ids_stay_and_made_ones_differ(tmp_path):
     entries = [{"image": "x/b.png"}, {"image": "x/a.png", "case_id": "b"}]
     items = expand_datalist(write(tmp_path, training=entries), "training")
-    assert [item["case_id"] for item in items] == ["x", "b"]
+    assert [item["case_id"] for item in items] == ["x_b", "b"]
+
+
+def test_null_of_any_key_means_that_the_case_has_none(tmp_path):
+    entry = {"image": ["p1/flair.nii.gz", None], "label": None, "age": None, "case_id": None, "sex": "f"}
+    nested = {"image": "a.png", "ages": [1, None], "scanner": {"name": None}, "sites": [1, 2]}
+    plain, other = expand_datalist(write(tmp_path, training=[entry, nested]), "training")
+    assert plain == {"image": [str(tmp_path / "p1/flair.nii.gz"), None], "sex": "f", "case_id": "p1"}
+    assert other == {"image": str(tmp_path / "a.png"), "sites": [1, 2], "case_id": "a"}
+
+
+def test_a_list_with_a_byte_order_mark_or_umlauts_is_read(tmp_path):
+    path = write(tmp_path, training=[{"image": "Müller.png"}])
+    path.write_text(json.dumps({"training": [{"image": "Müller.png"}]}, ensure_ascii=False), encoding="utf-8-sig")
+    assert expand_datalist(path, "training")[0]["case_id"] == "Müller"
+
+
+def test_a_whole_number_as_case_id_becomes_text(tmp_path):
+    (item,) = expand_datalist(write(tmp_path, training=[{"image": "a.png", "case_id": 7}]), "training")
+    assert item["case_id"] == "7"
+
+
+def test_all_bad_entries_are_named_at_once(tmp_path):
+    entries = [{"label": "b"}, {"image": "a.png", "case_id": ".."}, {"image": {"x": 1}}, {"image": "b.png"}]
+    with pytest.raises(InputError) as caught:
+        expand_datalist(write(tmp_path, training=entries), "training")
+    lines = str(caught.value).splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["training[0]", "training[1]", "training[2]"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +106,21 @@ def test_given_case_ids_stay_and_made_ones_differ(tmp_path):
         ('{"validation": [{"image": "a"}, {"label": "b"}]}', ["validation[1]", "names no image"]),
         ('{"validation": [{"image": [null, ""]}]}', ["validation[0]", "names no image"]),
         ('{"validation": [{"image": "a", "case_id": "p"}, {"image": "b", "case_id": "p"}]}', ["'p' occurs 2 times"]),
-        ('{"validation": [{"image": "a", "case_id": "../p"}]}', ["cannot be a folder name"]),
+        ('{"validation": [{"image": "a", "case_id": "../p"}]}', ["'../p' cannot be a folder name: leave out '/'"]),
+        ('{"validation": [{"image": "a", "case_id": ".."}]}', ["'..' cannot be a folder name"]),
+        ('{"validation": [{"image": "a", "case_id": ""}]}', ["'' cannot be a folder name", "leave the key out"]),
+        ('{"validation": [{"image": "a", "case_id": "p\\u0000"}]}', ["cannot be a folder name", "control"]),
+        ('{"validation": [{"image": "a", "case_id": "predictions.json"}]}', ["the name of a result file"]),
+        ('{"validation": [{"image": "a", "case_id": ["p"]}]}', ["case_id is ['p']: give a text"]),
+        (f'{{"validation": [{{"image": "a", "case_id": "{"p" * 300}"}}]}}', ["give at most 120 bytes"]),
+        ('{"validation": [{"image": "a\\u0000.png"}]}', ["validation[0]", "image holds 'a\\x00.png': give a path"]),
+        ('{"validation": [{"image": "\\ud800.png"}]}', ["validation[0]", "give a path"]),
+        (f'{{"validation": [{{"image": "{"a" * 300}.png"}}]}}', ["validation[0]", "give a path"]),
+        ('{"validation": [{"image": [["a.png"]]}]}', ["validation[0]", "image holds ['a.png']: give a path"]),
+        ('{"validation": [{"image": "a", "label": {"x": 1}}]}', ["label holds {'x': 1}: give a path"]),
+        ('{"validation": {"image": "a"}}', ["split 'validation' is not a list"]),
+        ("[" * 200_000, ["nested too deeply"]),
+        ('{"validation": ' + "[" * 200_000, ["nested too deeply"]),
     ],
 )
 def test_bad_list_is_one_line(tmp_path, content, parts):
@@ -112,6 +153,17 @@ def test_parse_input(tmp_path, monkeypatch, text, image, case_id):
     monkeypatch.chdir(tmp_path)
     expected = json.loads(json.dumps(image).replace("CWD", str(tmp_path)))
     assert parse_input(text) == {"image": expected, "case_id": case_id}
+
+
+def test_a_folder_with_brackets_in_its_name_is_an_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "[p1]").mkdir()
+    assert parse_input("[p1]") == {"image": str(tmp_path / "[p1]"), "case_id": "[p1]"}
+
+
+def test_a_file_whose_name_begins_with_a_tilde_is_an_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse_input("~nobody_of_this_name.png")["image"] == str(tmp_path / "~nobody_of_this_name.png")
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "None", [], [None, None]])

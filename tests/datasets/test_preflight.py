@@ -6,14 +6,16 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from shared.core.errors import InputError, require
 from shared.core.files import check_output_dir
 from shared.datasets.datalist import expand_datalist
-from shared.datasets.preflight import check_items, check_pictures
-from shared.options.overrides import unknown_keys
+from shared.datasets.preflight import check_pictures, check_volumes, preflight
 
 REAL = os.environ.get("BUNDLES_REAL_DATA")
 CHANNELS = ["flair", "t1"]
@@ -37,9 +39,29 @@ def corrupt(path: Path, keep: int) -> str:
     return str(path)
 
 
-def folder(path: Path, dicom: bool) -> str:
+def folder_of_text(path: Path) -> str:
     path.mkdir()
-    (path / "a").write_bytes(bytes(128) + b"DICM" if dicom else b"text")
+    (path / "a").write_text("text")
+    return str(path)
+
+
+def dicom_series(path: Path) -> str:
+    """Write a series of the grid of `save`: (6, 5, 4), the identity in RAS."""
+    path.mkdir()
+    for number in range(SHAPE[2]):
+        piece = pydicom.Dataset()
+        piece.file_meta = FileMetaDataset()
+        piece.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        piece.file_meta.MediaStorageSOPClassUID = piece.SOPClassUID = MRImageStorage
+        piece.file_meta.MediaStorageSOPInstanceUID = piece.SOPInstanceUID = f"1.2.{number + 1}"
+        piece.SeriesInstanceUID, piece.Modality, piece.InstanceNumber = "1.2", "MR", number
+        piece.ImageOrientationPatient, piece.PixelSpacing = [-1, 0, 0, 0, -1, 0], [1, 1]
+        piece.ImagePositionPatient = [0, 0, number]
+        piece.Rows, piece.Columns, piece.SamplesPerPixel = SHAPE[1], SHAPE[0], 1
+        piece.PhotometricInterpretation = "MONOCHROME2"
+        piece.BitsAllocated, piece.BitsStored, piece.HighBit, piece.PixelRepresentation = 16, 16, 15, 0
+        piece.PixelData = np.full(SHAPE[:2], number + 1, np.uint16).tobytes()
+        piece.save_as(path / f"{number}.dcm", enforce_file_format=True)
     return str(path)
 
 
@@ -47,8 +69,8 @@ def test_good_items_have_no_problem(tmp_path):
     good = item(tmp_path)
     partial = good | {"image": [None, good["image"][1]]}
     four_d = good | {"image": save(tmp_path / "4d.nii.gz", (*SHAPE, 2))}
-    dicom = good | {"image": [folder(tmp_path / "dicom", True), good["image"][1]]}
-    assert check_items([good, partial, four_d, dicom], CHANNELS, labels=[0, 1], need_label=True) == []
+    dicom = good | {"image": [dicom_series(tmp_path / "dicom"), good["image"][1]]}
+    assert check_volumes([good, partial, four_d, dicom], CHANNELS, labels=[0, 1], need_label=True) == []
 
 
 PROBLEMS = {
@@ -69,7 +91,10 @@ PROBLEMS = {
     "2-D": (lambda d: {"image": [save(d / "a.nii", (6, 5)), None]}, ["shape 6 x 5", "(X, Y, 1)"]),
     "all missing": (lambda d: {"image": [None, "None"]}, ["every sequence is missing: give at least one of flair, t1"]),
     "no image": (lambda d: {"image": None}, ["every sequence is missing"]),
-    "no DICOM": (lambda d: {"image": [folder(d / "series", False), None]}, ["series holds no DICOM file"]),
+    "no DICOM": (
+        lambda d: {"image": [folder_of_text(d / "series"), None]},
+        ["(no DICOM file in this folder)"],
+    ),
     "no label": (lambda d: {"label": None}, ["has no label"]),
     "label shape": (lambda d: {"label": save(d / "l.nii", (6, 5, 3))}, ["l.nii", "label has shape 6 x 5 x 3"]),
     "label value": (lambda d: {"label": save(d / "l.nii", value=2)}, ["l.nii", "values 2 where 0, 1"]),
@@ -80,7 +105,7 @@ PROBLEMS = {
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_each_problem_is_one_line(tmp_path, name):
     change, parts = PROBLEMS[name]
-    (line,) = check_items([item(tmp_path, **change(tmp_path))], CHANNELS, labels=[0, 1], need_label=True)
+    (line,) = check_volumes([item(tmp_path, **change(tmp_path))], CHANNELS, labels=[0, 1], need_label=True)
     assert line.startswith("case p03") and "\n" not in line
     for part in parts:
         assert part in line
@@ -88,11 +113,11 @@ def test_each_problem_is_one_line(tmp_path, name):
 
 def test_all_problems_come_at_once(tmp_path):
     bad = item(tmp_path, image=[str(tmp_path / "x.nii.gz"), str(tmp_path / "y.nii.gz")], label=None)
-    assert len(check_items([bad, bad], CHANNELS, need_label=True)) == 6
+    assert len(check_volumes([bad, bad], CHANNELS, need_label=True)) == 6
 
 
 def test_no_items():
-    assert check_items([], CHANNELS) == ["the data list holds no case: check --dataset_dir and the split"]
+    assert check_volumes([], CHANNELS) == ["the data list holds no case: check --dataset_dir and the split"]
 
 
 def picture(path: Path, size: tuple[int, int] = (6, 5), value: int = 100, **options) -> str:
@@ -144,7 +169,7 @@ def test_each_problem_of_a_picture_is_one_line(tmp_path, name):
 
 
 def test_all_problems_of_pictures_come_at_once(tmp_path):
-    assert check_pictures([]) == check_items([], CHANNELS)
+    assert check_pictures([]) == check_volumes([], CHANNELS)
     two = eye(tmp_path, label=picture(tmp_path / "m.png", (5, 6), 7))
     assert len(check_pictures([two, eye(tmp_path, image="x.png", label="y.png")], labels=[0, 100])) == 4
 
@@ -155,16 +180,28 @@ def test_pixels_are_read_of_labels_alone(tmp_path):
     assert len(check_pictures([eye(tmp_path, image=cut, label=cut)], labels=[0, 100])) == 1
 
 
-@pytest.mark.parametrize(
-    "key, message",
-    [
-        ("output_dirr", "unknown override 'output_dirr': did you mean 'output_dir'?"),
-        ("epoch", "unknown override 'epoch': did you mean 'epochs'?"),
-        ("zzz", "unknown override 'zzz': the config has epochs, output_dir"),
-    ],
-)
-def test_unknown_keys(key, message):
-    assert unknown_keys([key, "epochs"], ["output_dir", "epochs"]) == [message]
+def test_preflight_names_every_problem(tmp_path):
+    good = {"image": [save(tmp_path / "t1.nii")], "label": save(tmp_path / "l.nii"), "case_id": "a"}
+    bad = {**good, "label": save(tmp_path / "m.nii", value=7), "case_id": "b"}
+    bare = {"image": good["image"], "case_id": "c"}
+    preflight([[good], [bare]], ["t1"], tmp_path / "out")
+    preflight([[good]], ["t1"], tmp_path / "out", labels=[0, 1])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError) as caught:
+        preflight([[good, bad], [bare]], ["t1"], tmp_path / "file", labels=[0, 1])
+    first, second, third = str(caught.value).splitlines()
+    assert first.startswith("case b: label") and "values 7 where 0, 1 are declared" in first
+    assert second.startswith("case c: has no label") and f"{tmp_path / 'file'} is a file" in third
+
+
+def test_preflight_of_pictures(tmp_path):
+    Image.fromarray(np.full((4, 4), 100, np.uint8)).save(tmp_path / "a.png")
+    item = {"image": str(tmp_path / "a.png"), "label": str(tmp_path / "a.png"), "case_id": "a"}
+    preflight([[item], []], [], tmp_path / "out", labels=[0, 100], pictures=True)
+    with pytest.raises(InputError, match="^case a: label: .*a.png: holds the value 100 where 0, 1 are declared"):
+        preflight([[item]], ["red", "green", "blue"], tmp_path / "out", labels=[0, 1], pictures=True)
+    with pytest.raises(InputError, match="^case a: red: .*a.png cannot be read"):
+        preflight([[item | {"image": [item["image"]], "label": None}]], ["red"], tmp_path / "out")
 
 
 def test_output_dir(tmp_path):
@@ -204,7 +241,7 @@ def test_real_lists_are_fine():
         ("brain_ms", "training", ["flair", "t1", "t1ce", "t2"]),
     ):
         items = expand_datalist(Path(REAL) / name / "dataset.json", split)
-        assert check_items(items, channels, labels=[0, 1], need_label=True) == []
+        assert check_volumes(items, channels, labels=[0, 1], need_label=True) == []
     for split in ("training", "testing"):
         items = expand_datalist(Path(REAL) / "fundus" / "dataset.json", split)
         assert check_pictures(items, labels=[0, 100, 200], need_label=True) == []

@@ -10,7 +10,7 @@ import torch
 from highdicom.seg import Segmentation
 from monai.data import MetaTensor
 
-from shared.datasets.preflight import check_items, check_pictures
+from shared.datasets.preflight import check_pictures, check_volumes
 from shared.io import dicom_seg
 from shared.io.dicom_labels import find_dicom_seg
 from shared.io.dicom_seg import save_dicom_seg
@@ -56,14 +56,14 @@ def test_what_was_written_comes_back(tmp_path, monkeypatch, kind, form):
         assert torch.equal(found.as_tensor(), label.as_tensor().to(torch.uint8))
         assert torch.equal(found.affine, image.affine) and found.meta["filename_or_obj"].endswith("p1_seg.dcm")
         case = {"case_id": "p1", "image": [path], "label": str(given)}
-        assert check_items([case], ["flair"], [0, 1, 2]) == []
+        assert check_volumes([case], ["flair"], [0, 1, 2]) == []
 
 
 def test_a_segmentation_is_no_image(tmp_path):
     path = source(tmp_path, "series")
     file = save_dicom_seg(drawn(load_dicom(path)).clamp(max=1), path, tmp_path / "seg.dcm", NAMES[:1], CODES[:1])
     assert "seg.dcm cannot be read (a DICOM SEG, no image)" in input_error(load_dicom, str(file))
-    (line,) = check_items([{"case_id": "p1", "image": [str(file)]}], ["flair"])
+    (line,) = check_volumes([{"case_id": "p1", "image": [str(file)]}], ["flair"])
     assert_one_line(line, ["p1", "flair", "a DICOM SEG, no image"])
 
 
@@ -136,7 +136,7 @@ def test_a_file_cut_short(tmp_path, length):
     cut = tmp_path / "cut.dcm"
     cut.write_bytes(save_dicom_seg(drawn(load_dicom(image)), image, cut, NAMES, CODES).read_bytes()[:length])
     case = {"case_id": "p1", "image": [image], "label": str(cut)}
-    assert_one_line(check_items([case], ["flair"], [0, 1, 2])[0], ["p1", "cut.dcm cannot be read"])
+    assert_one_line(check_volumes([case], ["flair"], [0, 1, 2])[0], ["p1", "cut.dcm cannot be read"])
     assert_one_line(input_error(load, cut, load_dicom(image)), ["p1", "cut.dcm cannot be read"])
     assert_one_line(input_error(load_picture, cut, "case a"), ["case a", "cut.dcm cannot be read"])
     assert_one_line(input_error(load_picture_label, cut, [0, 1], "case a"), ["case a", "cut.dcm cannot be read"])

@@ -1,11 +1,10 @@
-"""The cases of a run by domain: one source for training, others never seen; on disk, or the built-in phantoms."""
+"""The cases of a run by domain, on disk or the built-in phantoms: one source domain for training, the others unseen."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,10 +14,11 @@ from monai.utils import ensure_tuple
 
 from emclip.phantoms.dataset import make_fundus_phantoms
 from shared.core.errors import InputError, require
-from shared.core.missing import is_missing
+from shared.core.missing import is_missing, present
 from shared.datasets import cases
-from shared.datasets.cases import Items
-from shared.datasets.datalist import expand_datalist
+from shared.datasets import preflight as checks
+from shared.datasets.case_names import check_name, qualify, tell_apart
+from shared.datasets.datalist import Items, expand_datalist, read_datalist
 
 SOURCE, UNSEEN = "source", "unseen"  # domains of cases whose list names none
 
@@ -29,13 +29,13 @@ load_input = partial(cases.load_input, maker=make_fundus_phantoms)
 def preflight(
     items: Sequence[Items], structures: Mapping[str, Any], sentences: Sequence[str], *arguments: Any, **options: Any
 ) -> None:
-    """Check, before anything long begins, the classes and what `shared.datasets.cases.preflight` does.
+    """Check the structures and their sentences, then what `shared.datasets.preflight.preflight` checks.
 
     Args:
         items: lists of cases.
         structures: by name; ``labelled`` of a case may name no other.
-        sentences: the background's, then one a structure.
-        arguments, options: others of `shared.datasets.cases.preflight`.
+        sentences: one for the background, then one per structure.
+        arguments, options: further ones of `shared.datasets.preflight.preflight`.
 
     Raises:
         InputError: every problem, one line each.
@@ -45,15 +45,16 @@ def preflight(
     if len(sentences) != 1 + len(structures):
         problems.append(
             f"{len(sentences)} sentences for {len(structures)} structures ({known}): give one for the background, then "
-            "one a structure, in their order"
+            "one per structure, in their order"
         )
     for item in chain(*items):
-        if wrong := [name for name in ensure_tuple(item.get("labelled") or ()) if name not in structures]:
+        labelled = ensure_tuple(item.get("labelled") or ())
+        if wrong := [name for name in labelled if not isinstance(name, str) or name not in structures]:
             problems.append(
-                f"case {item['case_id']}: labelled names {wrong[0]!r}, which is no structure: choose from {known}"
+                f"case {item['case_id']}: labelled names {wrong[0]!r}, which is not a structure: choose from {known}"
             )
     require(problems)
-    cases.preflight(items, *arguments, **options)
+    checks.preflight(items, *arguments, **options)
 
 
 def load_source(
@@ -68,21 +69,26 @@ def load_source(
     Args:
         dataset_dir: folder with a ``dataset.json``.
         split: "training" or "validation".
-        builtin_dir: the folder whose phantoms are made on first use.
-        source: a domain; None takes the split as it is.
-        optional: a list without such cases gives none, as in evaluation on unseen domains alone.
+        builtin_dir: the folder of the built-in phantoms, which are written on first use.
+        source: a domain; None keeps all cases of the split.
+        optional: return no case where the data set has no such list, as for an evaluation on unseen domains alone.
 
     Raises:
         InputError: the split has no case of that domain, or there is no such list.
     """
-    if optional and not _holds(dataset_file(dataset_dir, builtin_dir), ("training", split)):
+    if optional and not _has_cases(dataset_file(dataset_dir, builtin_dir), ("training", split)):
         return []
     items = cases.load_split(dataset_dir, split, builtin_dir, maker=make_fundus_phantoms)
     return _only(_with_domain(items, SOURCE), None if source is None else [source], f"{split} of {dataset_dir}")
 
 
 def source_name(items: Items, source: str | None = None) -> str:
-    """Return the name of the training cases' domain: `source` where it is given; several are joined by "+"."""
+    """Return the name of the training cases' domain.
+
+    Args:
+        items: training cases.
+        source: the name, where one was given; None joins the domains of `items` by "+".
+    """
     return source or "+".join(dict.fromkeys(str(item["domain"]) for item in items)) or SOURCE
 
 
@@ -97,21 +103,22 @@ def load_unseen(
 
     Args:
         dataset_dir: folder with a ``dataset.json``; it need not have testing cases.
-        builtin_dir: the folder whose phantoms are made on first use.
+        builtin_dir: the folder of the built-in phantoms, which are written on first use.
         test_dirs: folders of further data sets.
         domains: the domains to keep; None keeps all.
-        beside: cases reported in the same table; a case_id that occurs twice gets its domain before it.
+        beside: cases that are reported in the same table. Cases that share a ``case_id`` get their domain in front of
+            it, and their folder where they share that, too.
 
     Raises:
         InputError: a domain without a case; a folder of `test_dirs` without testing cases.
     """
     own = dataset_file(dataset_dir, builtin_dir)
-    items = expand_datalist(own, "testing") if _holds(own, ("testing",)) else []
+    items = expand_datalist(own, "testing") if _has_cases(own, ("testing",)) else []
     for folder in test_dirs:
         items += expand_datalist(dataset_file(folder, builtin_dir), "testing")
     items = _with_domain([item for item in items if not is_missing(item.get("label"))], UNSEEN)
     where = "testing of " + ", ".join(map(str, [dataset_dir, *test_dirs]))
-    return _unique(_only(items, domains, where), beside)
+    return _with_own_names(_only(items, domains, where), beside)
 
 
 def report_items(seen: Items, unseen: Items, source: str) -> Items:
@@ -120,17 +127,18 @@ def report_items(seen: Items, unseen: Items, source: str) -> Items:
     return [{**item, "domain": source} if item["domain"] in own else item for item in [*seen, *unseen]]
 
 
-def _holds(file: Path, splits: Sequence[str]) -> bool:
-    """Whether a data list has cases in one of the splits; True also for a file that is none, which is not said here."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return any(content.get(split) for split in splits)
-    except (ValueError, AttributeError):
-        return True
+def _has_cases(file: Path, splits: Sequence[str]) -> bool:
+    content = read_datalist(file)
+    return any(content.get(split) for split in splits)
 
 
 def _with_domain(items: Items, default: str) -> Items:
-    return [{**item, "domain": str(item.get("domain") or default)} for item in items]
+    """Return the cases with ``domain`` as a string; a "/" in it makes folders of pictures."""
+    found = [{**item, "domain": str(item.get("domain", "")) or default} for item in items]
+    for item in found:
+        for part in item["domain"].split("/"):
+            check_name(part, f"case {item['case_id']}: domain {item['domain']!r:.80}: part")
+    return found
 
 
 def _only(items: Items, domains: Sequence[str] | None, where: str) -> Items:
@@ -143,9 +151,15 @@ def _only(items: Items, domains: Sequence[str] | None, where: str) -> Items:
     return [item for item in items if item["domain"] in domains]
 
 
-def _unique(items: Items, beside: Items) -> Items:
-    counts = Counter(item["case_id"] for item in [*beside, *items])
-    return [
-        {**item, "case_id": f"{item['domain']}_{item['case_id']}"} if counts[item["case_id"]] > 1 else item
-        for item in items
-    ]
+def _with_own_names(items: Items, beside: Items) -> Items:
+    taken = {item["case_id"] for item in beside}
+    names = tell_apart([_names(item) for item in items], taken)
+    return [{**item, "case_id": name} for item, name in zip(items, names)]
+
+
+def _names(item: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the case's own name, then that with its domain, then with its folders, too."""
+    yield item["case_id"]
+    image = present(item["image"])[0]
+    yield from qualify(f"{item['domain']}_{item['case_id']}", Path(image).parent)
+    raise InputError(f"case {item['case_id']} ({image}) is tested twice: leave out one of --test_dirs")

@@ -1,4 +1,4 @@
-"""The cases of a run, each with a sentence or without: on disk, the built-in phantoms, or one picture."""
+"""The cases of a run, with or without a sentence: a data set on disk, the built-in phantoms, or one picture."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from typing import Any
 
 from shared.core.errors import InputError, require
 from shared.datasets import cases
-from shared.datasets.cases import Items
+from shared.datasets import preflight as checks
+from shared.datasets.datalist import Items
 from tmca.phantoms.dataset import make_chest_phantoms
 
 TEXT = "text"  # key of the sentence in the data list
 
 
-def preflight(items: Sequence[Items], output_dir: str | os.PathLike, labels: Sequence[int] | None = None) -> None:
-    """Check what `shared.datasets.cases.preflight` does of pictures; how many have no sentence is logged once.
+def preflight(
+    items: Sequence[Items],
+    output_dir: str | os.PathLike,
+    labels: Sequence[int] | None = None,
+    whole: bool | None = None,
+) -> None:
+    """Check the pictures as `shared.datasets.preflight.preflight` does; log how many cases have no sentence.
 
     Raises:
         InputError: every problem, one line each.
     """
-    cases.preflight(items, ["image"], output_dir, labels, pictures=True)
+    checks.preflight(items, ["image"], output_dir, labels, pictures=True, whole=whole)
     sentences = [item[TEXT] for part in items for item in part]
     if absent := sentences.count(""):
         logging.getLogger(__name__).warning(
-            f'{absent} of {len(sentences)} cases have no sentence (key "{TEXT}"): they go by the image alone'
+            f'{absent} of {len(sentences)} cases have no sentence (key "{TEXT}"): they are segmented by the image alone'
         )
 
 
@@ -44,30 +50,30 @@ def load_input(
     """Return the one case of ``--input`` with the sentence of ``--text``, or the cases of a split.
 
     Args:
-        dataset_dir, split, builtin_dir: of `load_split`.
+        dataset_dir, split, builtin_dir: see `load_split`.
         input: path of a picture; None for the split.
         text: its sentence; None for none.
 
     Raises:
-        InputError: a text without an input; else see `load_split`.
+        InputError: a sentence without a picture; see also `load_split`.
     """
     if input is None and text is not None:
-        raise InputError("--text is the sentence of one picture: give its path with --input, or leave --text away")
+        raise InputError("--text is the sentence of one picture: give its path with --input, or leave out --text")
     items = cases.load_input(dataset_dir, split, builtin_dir, input, maker=make_chest_phantoms)
     return with_sentences(items if text is None else [{**item, TEXT: text} for item in items])
 
 
 def with_sentences(items: Items) -> Items:
-    """Return the cases with ``text`` a string, empty where there is no sentence.
+    """Return the cases with ``text`` as a string, which is empty where there is no sentence.
 
     Raises:
-        InputError: a text that is no string; a line a case.
+        InputError: texts of another type, one line per case.
     """
     found = [(item.get("case_id"), item.get(TEXT)) for item in items]
     require(
         [
-            f"case {case_id}: {TEXT} is no string but a {type(text).__name__} ({text!r:.80}): give a sentence, or "
-            "leave the key out"
+            f"case {case_id}: {TEXT} is a {type(text).__name__} ({text!r:.80}) where a string is expected: give a "
+            "sentence, or leave the key out"
             for case_id, text in found
             if not (text is None or isinstance(text, str))
         ]

@@ -132,7 +132,7 @@ TRAINING = [
     (no_label, [CASE, "has no label", "add one"]),
     (mask_of_greys, [CASE, "p1_label.png", "the values 7, 255 where 0, 1 are declared", "remap"]),
     (mask_of_another_size, [CASE, "is 50 x 60 pixels where the picture is 48 x 40", "in the picture's own size"]),
-    (text_of_numbers, [CASE, "text is no string but a list ([1, 2])", "give a sentence"]),
+    (text_of_numbers, [CASE, "text is a list ([1, 2]) where a string is expected", "give a sentence"]),
     (empty_training, ["split 'training' is empty", "dataset.json", "validation, testing"]),
     (no_dataset_json, ["no dataset.json in", "write one"]),
     (unknown_backbone, ["unknown backbone 'resnet19'", "did you mean resnet18"]),

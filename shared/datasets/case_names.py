@@ -1,0 +1,186 @@
+"""Names of cases: what a run's folders and files are called after.
+
+A case is named after its file. Cases with the same file name are told apart by the folders that they lie in, so a name
+depends neither on the order of a list nor on a counter that could be taken for a patient's number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from shared.core.errors import InputError
+from shared.core.missing import is_missing, present
+
+WORDS = re.compile(r"[_\-. ]")
+EXTENSION = re.compile(
+    r"(\.(nii|mgh|mgz|img|hdr|nrrd|mha|mhd))?(\.gz)?$|\.(png|jpe?g|tiff?|bmp|dcm|dicom|ima|npy|npz)$", re.IGNORECASE
+)
+MAX_BYTES = 120  # of a name in UTF-8; results append to it, and file systems allow 255
+RESULT_FILES = ("predictions.json", "predictions.csv", "report.html", "metrics.json", "metrics.csv")
+# fmt: off
+SEQUENCES = frozenset([
+    "flair", "t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1km", "t1wks", "t2", "t2w",
+    "t2f", "t2s", "t2star", "pd", "pdw", "dwi", "adc", "swi", "tof", "mra", "mprage", "mp2rage",
+    "stir", "tirm", "gre", "epi", "bold", "asl", "cbf", "cbv", "mtt", "tmax", "ct", "cta",
+    "ctp", "ncct", "pet", "bssfp", "lge", "cine", "dixon",
+])  # fmt: on
+ROLES = frozenset(["image", "img", "scan", "volume"])  # file names that a patient's folder has to tell apart
+
+
+def name_cases(images: Sequence[Any], taken: Collection[str] = ()) -> list[str]:
+    """Name every case after its file, or after its file and folders where several files have the same name.
+
+    Args:
+        images: ``image`` of each case: a path, or a list with one path per sequence and None for a missing one.
+        taken: names that other cases already have.
+
+    Returns:
+        One name per case, all different and fit for a folder: ``p01`` for ``images/p01.png``; ``a_p01`` and ``b_p01``
+        for ``a/p01.png`` and ``b/p01.png``; the folder where the files are called after their sequences. An image that
+        is listed again gets ``p01_repeat2``.
+    """
+    keys = [tuple(present(image)) for image in images]
+    candidates = {key: _candidates(image) for key, image in zip(keys, images)}
+    names = dict(zip(candidates, tell_apart(list(candidates.values()), taken)))
+    used, repeats, found = {*taken, *names.values()}, Counter[tuple](), []
+    for key in keys:
+        name = names[key]
+        repeats[key] += 1
+        if repeats[key] > 1:
+            while (name := f"{names[key]}_repeat{repeats[key]}") in used:
+                repeats[key] += 1
+        used.add(name)
+        found.append(name)
+    return found
+
+
+def tell_apart(candidates: Sequence[Iterator[str]], taken: Collection[str] = ()) -> list[str]:
+    """Choose a name for each of several cases.
+
+    All cases that would have the same name get their next candidate, so the order of the cases does not matter.
+
+    Args:
+        candidates: names of each case in order of preference; each must end with one that is unique.
+        taken: names that other cases already have.
+    """
+    names = [next(names) for names in candidates]
+    while True:
+        counts = Counter(names)
+        colliding = [index for index, name in enumerate(names) if counts[name] > 1 or name in taken]
+        if not colliding:
+            return names
+        for index in colliding:
+            names[index] = next(candidates[index])
+
+
+def qualify(name: str, folder: Path) -> Iterator[str]:
+    """Yield a name, then with a folder more in front of it each time: ``c``, ``b_c``, ``a_b_c`` for ``a/b``."""
+    parts = [part for part in folder.parts if part != folder.anchor]
+    for first in range(len(parts), -1, -1):
+        yield fit_name("_".join([*parts[first:], name]))
+
+
+def check_name(name: Any, what: str) -> str:
+    """Return a name from a data list as text.
+
+    Args:
+        name: the value of its key.
+        what: key and place, begins the message.
+
+    Raises:
+        InputError: no text or whole number, or text that cannot name a folder of results.
+    """
+    if isinstance(name, bool) or not isinstance(name, (str, int)):
+        raise InputError(f"{what} is {name!r:.80}: give a text")
+    name = str(name)
+    remedy = _flaw(name)
+    if remedy:
+        raise InputError(f"{what} {_shown(name)} cannot be a folder name: {remedy}")
+    return name
+
+
+def fit_name(name: str) -> str:
+    """Return a name that `check_name` accepts, changed as little as possible."""
+    name = "".join("_" if _is_unprintable(sign) or sign in "/\\" else sign for sign in name).strip(". ") or "case"
+    if len(name.encode("utf-8")) > MAX_BYTES:
+        name = f"{name.encode('utf-8')[: MAX_BYTES - 9].decode('utf-8', 'ignore')}_{_digest(name)[:8]}"
+    return f"{name}_" if name.lower() in RESULT_FILES else name
+
+
+def _flaw(name: str) -> str | None:
+    """Return how to mend a name that cannot be a folder, or None."""
+    if not name.strip():
+        return "give a name, or leave the key out"
+    if "/" in name or "\\" in name or name == "..":
+        return "leave out '/' and '..'"
+    if name[0] == "." or name[-1] == ".":
+        return "leave out the dot at its beginning or end"
+    if any(map(_is_unprintable, name)):
+        return "leave out control characters"
+    if len(name.encode("utf-8")) > MAX_BYTES:
+        return f"give at most {MAX_BYTES} bytes"
+    if name.lower() in RESULT_FILES:
+        return "it is the name of a result file"
+    return None
+
+
+def _candidates(image: Any) -> Iterator[str]:
+    """Yield names of a case: its file, with one folder more each time, with its extension, with a digest."""
+    paths = [Path(path) for path in present(image)]
+    folder, file = paths[0].parent, paths[0].name
+    name = _common_name(image) if isinstance(image, (list, tuple)) else _stem(paths[0])
+    if not name:
+        name, folder = folder.name or "case", folder.parent
+    elif folder.name and name.lower() in ROLES | SEQUENCES:
+        yield fit_name(name)
+        name, folder = folder.name, folder.parent
+    yield from qualify(name, folder)
+    yield fit_name(file)
+    digest = _digest("\n".join(map(str, paths)))
+    yield fit_name(f"{name}_{digest[:8]}")
+    yield digest
+
+
+def _common_name(image: Sequence[Any]) -> str:
+    """Return what the files of one case have in common without their sequences; empty for names of sequences alone."""
+    files = {channel: Path(path) for channel, path in enumerate(image) if not is_missing(path)}
+    stems = [_without_sequence(_stem(file), channel) for channel, file in files.items()]
+    if len(set(stems)) == 1 or not all(stems):
+        return stems[0] if all(stems) else ""
+    words = [WORDS.split(stem) for stem in stems]
+    differing = {word.lower() for stem in words for word in stem if not all(word in other for other in words)}
+    if any(re.search(r"\d", word) for word in differing - SEQUENCES):  # may be a patient's number
+        return stems[0]
+    return stems[0][: len("_".join(os.path.commonprefix(words)))]
+
+
+def _without_sequence(stem: str, channel: int) -> str:
+    """Drop a sequence's name, or nnU-Net's number of the channel, from the end of a file name."""
+    end = WORDS.split(stem)[-1]
+    start = stem.removesuffix(end)
+    numbered = end == f"{channel:04d}" and re.search(r"\d", start)  # patient_0000 is rather a patient
+    return start.rstrip("_-. ") if end.lower() in SEQUENCES or numbered else stem
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a file without its extension, that of a folder as it is."""
+    return path.name if os.path.isdir(path) else EXTENSION.sub("", path.name)
+
+
+def _is_unprintable(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Cc", "Cs")
+
+
+def _shown(name: str) -> str:
+    return f"'{name}'" if name.isprintable() and len(name) <= 80 else f"{name[:80]!r}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,157 @@
+"""Names of cases: from their files and folders, the same in every list, fit for a folder of results."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.core.errors import InputError
+from shared.datasets.case_names import MAX_BYTES, check_name, fit_name, name_cases
+
+FLAIR_ONLY = [None, None, None]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "patient_001.nii.gz",
+        "001.nii.gz",
+        "patient-12.nii",
+        "patient_0000.nii.gz",
+        "IM.0001",
+        "1.2.840.113619.2",
+        "case 3.mgz",
+        "sub-01_run-2.nii.gz",
+    ],
+)
+def test_the_number_at_the_end_of_a_file_name_stays(name):
+    expected = name.removesuffix(".gz").removesuffix(".nii").removesuffix(".mgz")
+    assert name_cases([[f"/d/{name}", *FLAIR_ONLY]]) == [expected]
+    assert name_cases([f"/d/{name}"]) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["p1/flair.nii.gz", "p1/t1.nii.gz"], "p1"),
+        (["p1/flair.nii.gz", None], "p1"),
+        (["p1/MPRAGE.nii", "p1/haste.nii"], "p1"),
+        (["im/p1_flair.nii.gz", None], "p1"),
+        (["im/sub-01_ses-2_T1w.nii.gz", "im/sub-01_ses-2_FLAIR.nii.gz"], "sub-01_ses-2"),
+        (["im/p1_mprage.nii", "im/p1_haste.nii"], "p1"),
+        (["t1/p1.nii.gz", "t2/p1.nii.gz"], "p1"),
+        (["p1/T1_2mm.nii.gz", "p1/T2_2mm.nii.gz"], "p1"),
+        (["im/BRATS_001_0000.nii.gz", "im/BRATS_001_0001.nii.gz"], "BRATS_001"),
+        ([None, "im/BRATS_001_0001.nii.gz"], "BRATS_001"),
+        (["im/scan_001.nii.gz", "im/scan_002.nii.gz"], "scan_001"),
+    ],
+)
+def test_sequence_names_are_dropped_and_numbers_of_patients_are_not(files, expected):
+    assert name_cases([files]) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (["s1/p1.png", "s1/p2.png", "s2/p1.png"], ["s1_p1", "p2", "s2_p1"]),
+        (["p1/IM0001.jpg", "p2/IM0001.jpg"], ["p1_IM0001", "p2_IM0001"]),
+        (["p1/image.nii.gz", "p2/image.nii.gz"], ["p1", "p2"]),
+        (["a/p1/image.nii.gz", "b/p1/image.nii.gz"], ["a_p1", "b_p1"]),
+        (["d/x.png", "d/x.jpg"], ["x.png", "x.jpg"]),
+        (["a/b.png", "a_b.png"], ["b", "a_b"]),
+        (["/a/b.png", "/c/b.png", "/a_b.png"], ["b.png", "c_b", "a_b.png"]),
+    ],
+)
+def test_files_of_the_same_name_are_told_apart_by_their_folders(images, expected):
+    assert name_cases(images) == expected
+    assert name_cases(images[::-1]) == expected[::-1]
+
+
+def test_an_image_that_is_listed_again_is_numbered_as_a_repeat():
+    assert name_cases(["patient.png", "patient.png", "patient.png"]) == [
+        "patient",
+        "patient_repeat2",
+        "patient_repeat3",
+    ]
+
+
+def test_names_that_the_list_gives_are_not_used_again():
+    assert name_cases(["x/b.png", "y/c.png"], taken=["b", "x_b"]) == ["b.png", "c"]
+
+
+PARTS = st.sampled_from(["a", "b", "p1", "image", "flair", "a_b", "x.y", "...", "001"])
+IMAGES = st.lists(st.lists(PARTS, min_size=1, max_size=4).map(lambda parts: "/".join(parts) + ".png"), max_size=12)
+
+
+@given(IMAGES, st.randoms(use_true_random=False))
+def test_names_are_unique_fit_for_folders_and_independent_of_the_order(images, generator):
+    names = name_cases(images)
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert check_name(name, "name") == name
+    distinct = list(dict.fromkeys(images))
+    by_image = dict(zip(distinct, name_cases(distinct)))
+    generator.shuffle(distinct)
+    assert dict(zip(distinct, name_cases(distinct))) == by_image
+
+
+def test_a_name_does_not_depend_on_files_of_other_names():
+    images = [f"scans/patient_{number:03d}.nii.gz" for number in range(50)]
+    names = dict(zip(images, name_cases(images)))
+    for count in (1, 7, 30):
+        some = random.Random(count).sample(images, count)
+        assert name_cases(some) == [names[image] for image in some]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        ["i.png"] * 10_000,
+        [f"r/{number}/p/image.png" for number in range(10_000)],
+        [f"{number}/IM0001.dcm" for number in range(10_000)],
+    ],
+    ids=["one file", "roles", "folders"],
+)
+def test_ten_thousand_equal_file_names_take_less_than_two_seconds(images):
+    began = time.process_time()
+    assert len(set(name_cases(images))) == 10_000
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", ".", "..", "../p01", "a/b", "a\\b", "/p", "p\0", "p\n1", "\x1b[31m", "p" * 300, "ä" * 61, ".hidden"]
+    + ["p.", "predictions.json", "Predictions.JSON", "report.html", "\ud800", None, True, 1.5, ["p"], {"a": 1}],
+)
+def test_a_name_that_cannot_be_a_folder_is_one_line(name):
+    with pytest.raises(InputError) as caught:
+        check_name(name, "case_id")
+    message = str(caught.value)
+    assert message.startswith("case_id ") and message.isprintable() and len(message) < 300
+
+
+@pytest.mark.parametrize("name", ["p01", "1.2.840", "x...png", "Müller, A. (2)", "患者", "p" * MAX_BYTES])
+def test_other_names_pass_unchanged(name):
+    assert check_name(name, "case_id") == fit_name(name) == name
+
+
+def test_a_whole_number_is_a_name():
+    assert check_name(7, "case_id") == "7"
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_every_text_becomes_a_name(text):
+    fitted = fit_name(text)
+    assert check_name(fitted, "name") == fitted == fit_name(fitted)
+
+
+@pytest.mark.parametrize("file", ["...png", "a" * 251 + ".png", "predictions.json", "x...png", "\x07.png"])
+def test_a_strange_file_name_stays_inside_the_output_folder(file):
+    (name,) = name_cases([f"/d/{file}"])
+    assert Path("out", name).resolve().parent == Path("out").resolve()
+    assert check_name(name, "name") == name
