@@ -1,4 +1,4 @@
-"""The made brain MR must be repeatable, anatomically ordered, and written so that an interrupted run is done again."""
+"""Brain phantoms: the same from the same seed, with plausible anatomy and contrast, on disk as a data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from shared.core.errors import InputError
 
-THICK = (1.5, 1.5, 4.0)  # mm, coarse so that a case takes a second
+THICK = (1.5, 1.5, 4.0)  # mm, coarse to save time
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +31,16 @@ def healthy():
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Make every case of a data set a coarse one, in this process."""
-    made = []
+    """Make the cases of a data set coarse ones."""
 
     def coarse(seed, *, sequences=SEQUENCES, hard=False):
-        made.append(seed)
         return make_brain_case(seed % 2, spacing=(3.0, 3.0, 6.0), sequences=sequences)
 
     monkeypatch.setattr(brain, "make_brain_case", coarse)
-    return made
 
 
 def tissue(case) -> dict[str, np.ndarray]:
-    """Masks of white matter, grey matter and fluid, found by thresholds in T2 and T1 away from the lesions."""
+    """Return masks of white matter, grey matter and fluid, from thresholds in T1 and T2 away from lesions."""
     brain_mask = ndimage.binary_erosion(case.images["t1"] > 0, iterations=1)
     healthy = brain_mask & ~ndimage.binary_dilation(case.label > 0, iterations=2)
     t1, t2 = (case.images[name].astype(float) for name in ("t1", "t2"))
@@ -62,31 +59,31 @@ def test_a_seed_gives_one_case_and_another_seed_another(case):
     assert other.label.shape != case.label.shape or not np.array_equal(other.label, case.label)
 
 
-def test_leaving_a_sequence_out_changes_no_other(case):
+def test_leaving_out_a_sequence_keeps_the_others(case):
     few = make_brain_case(3, spacing=THICK, sequences=("flair", "t2"))
     assert list(few.images) == ["flair", "t2"]
     bright = few.images["flair"] > 0
     ratio = few.images["flair"][bright] / case.images["flair"][bright].astype(float)
-    assert ratio.std() < 0.01  # the same picture
+    assert ratio.std() < 0.01  # the same image but for its scale
 
 
-def test_types_shapes_and_background(case):
+def test_arrays_have_their_types_one_shape_and_one_background(case):
     shapes = {array.shape for array in (*case.images.values(), case.label)}
     assert len(shapes) == 1 and case.label.dtype == np.uint8 and set(np.unique(case.label)) == {0, 1}
     backgrounds = [array == 0 for array in case.images.values()]
     assert all(array.dtype == np.int16 for array in case.images.values())
-    assert all(np.array_equal(backgrounds[0], other) for other in backgrounds)  # one skull-strip mask a case
+    assert all(np.array_equal(backgrounds[0], other) for other in backgrounds)  # one brain mask per case
     assert 0.2 < backgrounds[0].mean() < 0.8
 
 
-def test_size_and_geometry_are_a_head(case):
+def test_voxels_and_volume_are_those_of_a_head(case):
     voxel = abs(np.linalg.det(case.affine[:3, :3]))
     assert voxel == pytest.approx(np.prod(THICK), rel=1e-6)
     assert np.allclose(np.linalg.inv(case.affine) @ case.affine, np.eye(4))
     assert 0.9e6 < (case.images["t1"] > 0).sum() * voxel < 2.1e6  # mm3
 
 
-def test_lesions_lie_in_the_brain_and_shine_in_flair(case):
+def test_lesions_lie_in_the_brain_and_are_bright_in_flair(case):
     lesion, flair = case.label > 0, case.images["flair"].astype(float)
     around = ndimage.binary_dilation(lesion, iterations=4) & ~ndimage.binary_dilation(lesion, iterations=2)
     white = around & tissue(case)["white"]
@@ -94,7 +91,7 @@ def test_lesions_lie_in_the_brain_and_shine_in_flair(case):
     assert np.median(flair[lesion]) > np.median(flair[white]) + flair[white].std()
 
 
-def test_no_lesions_when_none_are_wanted(healthy, case):
+def test_a_head_without_lesions_has_the_same_geometry(healthy, case):
     assert not healthy.label.any()
     assert healthy.label.shape == case.label.shape and np.array_equal(healthy.affine, case.affine)
 
@@ -108,7 +105,7 @@ def test_no_lesions_when_none_are_wanted(healthy, case):
         ("t2", ("white", "grey", "fluid")),
     ],
 )
-def test_contrast_has_the_physical_order(healthy, sequence, order):
+def test_tissues_have_the_physical_order_of_the_sequence(healthy, sequence, order):
     image = healthy.images[sequence].astype(float)
     score = (image - image[image > 0].mean()) / image[image > 0].std()
     masks = tissue(healthy)
@@ -117,17 +114,17 @@ def test_contrast_has_the_physical_order(healthy, sequence, order):
 
 
 @pytest.mark.parametrize("bad", [{"sequences": ("flair", "dwi")}, {"spacing": (1, 1)}, {"spacing": (1, 1, 0)}])
-def test_bad_arguments_are_one_clear_line(bad):
+def test_bad_arguments_raise_one_line(bad):
     with pytest.raises(InputError) as caught:
         make_brain_case(0, **bad)
     assert "\n" not in str(caught.value)
 
 
 def test_data_set_on_disk(tmp_path, quick):
-    from monai.data import load_decathlon_datalist  # not on top: worker processes import this file too
+    from monai.data import load_decathlon_datalist  # slow to import, and worker processes import this file
 
     path = make_brain_phantoms(tmp_path / "set", 1, 1, 2, workers=1, progress=False)
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     assert "synthetic, not clinical data" in content["description"]
     assert [len(content[part]) for part in ("training", "validation", "testing")] == [1, 1, 2]
     items = load_decathlon_datalist(path, True, "training") + load_decathlon_datalist(path, True, "validation")
@@ -145,27 +142,6 @@ def test_data_set_on_disk(tmp_path, quick):
     assert not [key for item in every for key in item if key.startswith(("image_", "label_"))]
 
 
-def test_finished_set_is_found_and_an_interrupted_one_redone(tmp_path, quick):
-    path = make_brain_phantoms(tmp_path, 1, 0, 0, workers=1, progress=False)
-    make_brain_phantoms(tmp_path, 1, 0, 0, workers=1, progress=False)
-    assert len(quick) == 1
-    path.unlink()  # the list is written last, so a killed run has none
-    make_brain_phantoms(tmp_path, 1, 0, 0, workers=1, progress=False)
-    assert len(quick) == 2 and path.exists()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["dataset.json", "phantom_000"]
-
-
-def test_another_recipe_or_a_strange_list_is_refused(tmp_path, quick):
-    path = make_brain_phantoms(tmp_path, 1, 0, 0, workers=1, progress=False)
-    with pytest.raises(InputError, match="another recipe"):
-        make_brain_phantoms(tmp_path, 1, 0, 0, seed=1, workers=1, progress=False)
-    for strange in ('{"training": []}', "[]", "not json"):
-        path.write_text(strange)
-        with pytest.raises(InputError, match="not made here"):
-            make_brain_phantoms(tmp_path, 1, 0, 0, workers=1, progress=False)
-    assert path.read_text() == "not json"
-
-
 def test_worker_processes_write_every_case(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(brain, "_write_case", _write_marker)
     path = make_brain_phantoms(tmp_path, 2, 0, 0, workers=2, progress=False)
@@ -173,12 +149,12 @@ def test_worker_processes_write_every_case(tmp_path: Path, monkeypatch):
 
 
 def _write_marker(folder: Path, seed: int, sequences, hard) -> None:
-    """Stand in for `_write_case`, at module level so that a spawned process finds it."""
+    """Replace `_write_case`; at module level so that spawned processes find it."""
     folder.mkdir(parents=True)
-    (folder / "seed").write_text(str(seed))
+    (folder / "seed").write_text(str(seed), encoding="utf-8")
 
 
-def test_hard_cases_have_the_same_lesions_without_what_a_reader_would_not_mark():
+def test_hard_cases_have_a_label_without_spots_that_readers_overlook():
     usual, hard = (make_brain_case(3, spacing=THICK, hard=value) for value in (False, True))
     assert not np.array_equal(usual.images["flair"], hard.images["flair"])
     assert not (hard.label > usual.label).any() and hard.label.sum() < usual.label.sum()
