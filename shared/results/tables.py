@@ -1,23 +1,28 @@
-"""Tables of text cells: for a terminal, and as Markdown."""
+"""Tables of text: for a terminal, as Markdown, as CSV."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
 
 Lines = Sequence[Sequence[str]]
+FORMULA = ("=", "+", "-", "@", "\t", "\n")  # a spreadsheet runs a cell that begins so
 
 
 def fitting(lines: Lines) -> list[int]:
-    """Width of each column's widest cell, in characters."""
+    """Return the width of each column's widest cell, in characters."""
     return [max(map(len, column)) for column in zip(*lines)]
 
 
 def aligned(lines: Lines, widths: Sequence[int] | None = None) -> list[str]:
-    """Return lines with the first column to the left and the others to the right, two blanks apart.
+    """Align the first column to the left and the others to the right, two blanks apart.
 
     Args:
-        lines: cells, as many in every line.
-        widths: of the columns, in characters; None for `fitting`.
+        lines: cells, the same number in every line.
+        widths: widths of the columns, in characters; None for `fitting`.
+
     """
     widths = fitting(lines) if widths is None else widths
     return [
@@ -27,7 +32,19 @@ def aligned(lines: Lines, widths: Sequence[int] | None = None) -> list[str]:
 
 
 def markdown(lines: Lines) -> list[str]:
-    """Return the lines of a Markdown table; the first line is its heading, numbers stand to the right."""
+    """Return the lines of a Markdown table; the first line is its heading, numbers are aligned to the right."""
     rule = ["---", *["---:"] * (len(lines[0]) - 1)]
     cells = [[cell.replace("|", r"\|") for cell in line] for line in lines]
     return ["| " + " | ".join(line) + " |" for line in [cells[0], rule, *cells[1:]]]
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Return a table as CSV, with an apostrophe before every text that a spreadsheet would run as a formula."""
+    return frame.map(_harmless).rename(columns=_harmless).to_csv(index=False)
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # pandas quotes cells with a line feed only
+    return f"'{cell}" if cell.startswith(FORMULA) else cell

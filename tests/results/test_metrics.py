@@ -7,9 +7,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from monai.metrics import compute_dice
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
@@ -93,6 +95,33 @@ def test_a_class_that_nobody_annotated_has_no_metrics():
     assert found["cup"].keys() == found["disc"].keys() and all(math.isnan(value) for value in found["cup"].values())
     assert found["disc"] == case_metrics(pred[:1], label[:1], (1, 1, 1), ["disc"], channel_wise=True)["disc"]
     assert found["disc"]["dice"] == pytest.approx(0.9) and found["disc"]["volume_ml"] == pytest.approx(1)
+
+
+def test_pictures_without_a_known_size_are_measured_in_pixels():
+    label = np.zeros((1, 20, 30), np.uint8)
+    label[0, 5:15, 5:25] = 1
+    found = case_metrics(np.roll(label, 2, axis=1), label, None, ["disc"])["disc"]
+    assert (found["hd95_px"], found["area_px"], found["area_pred_px"]) == (2, 200, 200)
+    assert not [key for key in found if "_mm" in key or "_ml" in key]
+
+
+def test_pictures_of_known_size_are_measured_in_millimetres():
+    label = np.zeros((20, 30), np.uint8)
+    label[5:15, 5:25] = 1
+    found = case_metrics(np.roll(label, 2, axis=0), label, (0.5, 0.2), ["disc"])["disc"]
+    assert (found["hd95_mm"], found["area_mm2"], found["area_pred_mm2"]) == pytest.approx((1, 20, 20))
+
+
+def test_volumes_without_a_known_size_are_measured_in_voxels():
+    cube = box(slice(2, 4), slice(2, 4), slice(2, 4))
+    found = case_metrics(np.stack([cube]), np.stack([cube]), None, ["lesion"], channel_wise=True)["lesion"]
+    assert (found["hd95_px"], found["volume_voxels"], found["volume_pred_voxels"]) == (0, 8, 8)
+
+
+@given(pred=masks, label=masks)
+def test_dice_is_that_of_monai(pred, label):
+    pair = (torch.from_numpy(mask)[None, None] for mask in (pred, label))
+    assert dice(pred, label) == pytest.approx(compute_dice(*pair, ignore_empty=False).item(), abs=1e-6)
 
 
 def test_two_dimensional():

@@ -14,8 +14,9 @@ from monai.transforms import AsDiscreted
 from PIL import Image
 
 from shared.datasets.datalist import expand_datalist
+from shared.results.case_report import CaseReport
 from shared.results.metrics import case_metrics
-from shared.results.report import CaseReport, ReportHandler, closing_lines
+from shared.results.report import ReportHandler, closing_lines
 
 AFFINE = torch.diag(torch.tensor([1.0, 1, 3, 1], dtype=torch.float64))
 
@@ -111,7 +112,7 @@ def test_what_nobody_annotated_is_left_out(tmp_path):
 
 
 def test_a_region_of_no_case_is_a_dash(tmp_path):
-    options = {"table": {"dice": ["Dice", ".2f"], "hd95_mm": ["HD95 px", ".1f"]}}  # lists: as JSON gives it
+    options = {"table": {"dice": ["Dice", ".2f"], "hd95_mm": ["HD95 px", ".1f"]}}  # lists, as in JSON
     report = fundus([math.nan, math.nan], **options)
     assert [line.split() for line in report.text().splitlines()] == [
         ["validation", "Dice", "disc", "Dice", "cup", "HD95", "px", "disc", "HD95", "px", "cup"],
@@ -246,7 +247,7 @@ class FirstTwo(torch.nn.Module):
 
 
 def test_handler_on_pictures_of_which_some_lack_a_structure(tmp_path, capsys):
-    """What a config writes, from the files to the tables: colour, pixels for mm, a cup that nobody outlined."""
+    """What a config writes, from the files to the tables: colour, pixels, a cup that was not annotated."""
     truth = np.zeros((40, 60), np.uint8)
     truth[10:30, 20:50] = 100
     truth[15:25, 30:40] = 200
@@ -292,7 +293,7 @@ def test_handler_on_pictures_of_which_some_lack_a_structure(tmp_path, capsys):
                 "class_names": ["disc", "cup"],
                 "channel_wise": True,
                 "channel": None,
-                "table": {"dice": ["Dice", ".2f"], "hd95_mm": ["HD95 px", ".1f"]},
+                "table": {"dice": ["Dice", ".2f"], "hd95_px": ["HD95 px", ".1f"]},
                 "extra_keys": ["domain"],
             },
         }
@@ -307,7 +308,10 @@ def test_handler_on_pictures_of_which_some_lack_a_structure(tmp_path, capsys):
         val_handlers=[config.get_parsed_content("report")],
     ).run()
     frame = pd.read_csv(tmp_path / "out" / "metrics.csv")
-    assert (frame["dice_disc"] > 0.95).all() and (frame["hd95_mm_disc"] < 2).all()
+    assert (frame["dice_disc"] > 0.95).all() and (frame["hd95_px_disc"] < 2).all()
+    assert list(frame["area_px_disc"]) == [600, 600]
+    assert frame["area_pred_px_disc"].tolist() == pytest.approx([600, 600], rel=0.05)
+    assert not [column for column in frame if "_mm" in column or "_ml" in column], "pixels are called pixels"
     assert list(frame["dice_cup"].isna()) == [False, True] and frame["dice_cup"][0] > 0.9
     printed = capsys.readouterr().out
     assert "HD95 px cup" in printed and " - " in next(line for line in printed.splitlines() if line.startswith("  b "))

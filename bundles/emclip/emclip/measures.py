@@ -13,15 +13,17 @@ MYOCARDIAL_DENSITY = 1.05  # g / mL (Grothues 2002)
 
 
 def cup_to_disc(label: np.ndarray, spacing: Spacing = None, disc: int = 1, cup: int = 2) -> Measures:
-    """Vertical cup-to-disc ratio: height of the cup over that of the disc, whose inner part it is.
+    """Measure the vertical cup-to-disc ratio: the height of the cup over that of the disc that contains it.
 
     Args:
         label: (H, W) or (1, H, W), rows from top to bottom, integers.
-        spacing: has no part in a ratio.
-        disc, cup: their values.
+        spacing: not used: a ratio has no unit.
+        disc: label value of the disc's rim.
+        cup: label value of the cup.
 
     Returns:
         ``vertical_cup_to_disc_ratio`` in [0, 1], None without a disc; ``disc_height_px``, ``cup_height_px``.
+
     """
     values = one_map(label)
     heights = [_height(np.isin(values, (disc, cup))), _height(values == cup)]
@@ -30,16 +32,19 @@ def cup_to_disc(label: np.ndarray, spacing: Spacing = None, disc: int = 1, cup: 
 
 
 def heart(label: np.ndarray, spacing: Spacing, left: int = 1, muscle: int = 2, right: int = 3) -> Measures:
-    """Volumes of the ventricles and mass of the myocardium.
+    """Measure the volumes of the ventricles and the mass of the myocardium.
 
     Args:
         label: (X, Y, Z) or (1, X, Y, Z), integers.
-        spacing: mm a voxel along X, Y, Z, gaps between slices included; None if unknown.
-        left, muscle, right: values of left ventricle, myocardium and right ventricle.
+        spacing: distance between voxels in mm along X, Y, Z, including gaps between slices; None if unknown.
+        left: label value of the left ventricle.
+        muscle: label value of the myocardium.
+        right: label value of the right ventricle.
 
     Returns:
         ``lv_volume_ml``, ``rv_volume_ml`` and ``myocardial_mass_g``; without spacing ``lv_volume_voxels``,
         ``rv_volume_voxels`` and ``myocardial_volume_voxels``.
+
     """
     values = one_map(label)
     unit, factor = volume_unit(spacing)
@@ -51,14 +56,16 @@ def heart(label: np.ndarray, spacing: Spacing, left: int = 1, muscle: int = 2, r
 
 
 def ejection_fractions(cases: Sequence[Mapping[str, Any]]) -> dict[str, Measures]:
-    """Ejection fractions of patients of whom both ends of the cycle are there: (EDV - ESV) / EDV.
+    """Compute ejection fractions, (EDV - ESV) / EDV, of patients with one case at each end of the cardiac cycle.
 
     Args:
-        cases: of each case ``patient`` (any name), ``phase`` ("ED" or "ES") and what `heart` measured; others, and a
-            patient with two cases of one phase, are left out.
+        cases: for each case ``patient``, ``phase`` ("ED" or "ES") and what `heart` measured. Cases without these, and
+            patients with two cases of one phase, are left out.
 
     Returns:
-        By patient ``lv_ejection_fraction`` and ``rv_ejection_fraction``, in percent; None where ED is empty.
+        For each patient ``lv_ejection_fraction`` and ``rv_ejection_fraction`` in percent; None where the ventricle is
+        empty at ED.
+
     """
     phases: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for case in cases:

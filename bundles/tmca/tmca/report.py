@@ -1,4 +1,4 @@
-"""The report: Dice, IoU and HD95 with the right, with no and with shuffled sentences, and by size of the target."""
+"""The report: Dice, IoU and HD95 by sentence (its own, none, another image's) and by size of the target."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 import pandas as pd
+import torch
 from ignite.engine import Engine
+from monai.metrics import compute_iou
 from monai.utils import convert_to_numpy
 
 from shared.core.files import write_atomic
+from shared.results.batch_items import case_name
+from shared.results.case_report import CaseReport
 from shared.results.metrics import dice, surface_metrics
 from shared.results.overlays import save_overlay
-from shared.results.report import CaseReport, ReportHandler, case_name
-from shared.results.tables import aligned, markdown
+from shared.results.report import ReportHandler
+from shared.results.tables import aligned, csv_text, markdown
 
 from .data import TEXT
 from .variants import KEYS
 
 ALL = "all"
-SIZES = {  # share of the image; QaTa's quarters begin at 5, 11 and 19 % (our choice)
+SIZES = {  # share of the image; the quartiles of QaTa are 5, 11 and 19 %
     "under 5 %": (0.0, 0.05),
     "5 to 15 %": (0.05, 0.15),
     "over 15 %": (0.15, math.inf),
@@ -40,22 +44,31 @@ COLUMNS = {
 }
 NOTE = (
     "Dice, IoU and HD95 are means over images (both masks empty: 1, 1 and 0; one empty: 0, 0 and the image's "
-    "diagonal), micro ones are over all pixels together. Sentences: the image's own, none, another image's."
+    "diagonal); micro Dice and IoU count the pixels of all images together. Sentences: the image's own (right), none, "
+    "another image's (shuffled)."
 )
 
 
 def mask_metrics(pred: np.ndarray, label: np.ndarray, hd95: bool = True) -> dict[str, float]:
-    """Compare two masks (H, W).
+    """Compare two masks.
+
+    Args:
+        pred: predicted mask (H, W).
+        label: true mask (H, W).
+        hd95: compute HD95, which takes longer than everything else.
 
     Returns:
-        ``dice`` and ``iou`` in [0, 1] (both empty: 1); ``hd95_px`` as `shared.results.metrics.surface_metrics`, NaN
-        unless asked for, as it takes longest; ``pred_px`` and ``common_px``, areas of prediction and overlap.
+        ``dice`` and ``iou`` in [0, 1], 1 if both masks are empty; ``hd95_px`` as in
+        `shared.results.metrics.surface_metrics`, or NaN; ``pred_px`` and ``common_px``, the areas in pixels of the
+        prediction and of its overlap with the label.
+
     """
     pred, label = pred > 0, label > 0
-    common, united = int((pred & label).sum()), int((pred | label).sum())
+    common = int((pred & label).sum())
+    a, b = (torch.from_numpy(mask)[None, None].double() for mask in (pred, label))
     return {
         "dice": dice(pred, label),
-        "iou": common / united if united else 1.0,
+        "iou": compute_iou(a, b, ignore_empty=False).item(),
         "hd95_px": surface_metrics(pred, label, [1.0, 1.0])[0] if hd95 else math.nan,
         "pred_px": int(pred.sum()),
         "common_px": common,
@@ -63,19 +76,20 @@ def mask_metrics(pred: np.ndarray, label: np.ndarray, hd95: bool = True) -> dict
 
 
 class SentenceReport(CaseReport):
-    """A `CaseReport` whose classes are variants of the sentence; its table has a line a variant and size of target.
+    """A `CaseReport` whose classes are variants of the sentence, with one row per variant and size of the target.
 
     Args:
-        variants: of `choose_variants`.
+        variants: as `choose_variants` returns them.
+
     """
 
     def __init__(self, variants: Sequence[str]) -> None:
         super().__init__(variants, CASE_TABLE)
 
     def sentence_table(self) -> pd.DataFrame:
-        """Return the means: columns ``sentence``, ``target`` ("all" or of `SIZES`) and those of `COLUMNS`.
+        """Return the means: columns ``sentence``, ``target`` ("all" or a key of `SIZES`) and those of `COLUMNS`.
 
-        A size without a case is left out.
+        Sizes without a case are left out.
         """
         frame = self.frame()
         groups = {ALL: frame}
@@ -98,7 +112,7 @@ class SentenceReport(CaseReport):
         }
 
     def tables(self) -> dict[str, Any]:
-        """Return the table, so that ``metrics.json`` has it too."""
+        """Return the table for ``metrics.json``."""
         return {"sentences": self.sentence_table().to_dict("records")}
 
     def write(
@@ -108,18 +122,18 @@ class SentenceReport(CaseReport):
         folder = Path(output_dir)
         parts = ["\n".join(markdown(lines)) for lines in self._tables()]
         own = (
-            write_atomic(folder / "sentences.csv", self.sentence_table().to_csv(index=False)),
+            write_atomic(folder / "sentences.csv", csv_text(self.sentence_table())),
             write_atomic(folder / "sentences.md", "\n\n".join([*parts, NOTE]) + "\n"),
         )
         return (*own, *super().write(output_dir, seed, seconds))
 
     def text(self, title: str = "validation") -> str:
-        """Return the cases, the variants and Dice by size for the terminal."""
+        """Return the tables of cases, of variants and of Dice by size for the terminal."""
         indented = ([lines[0], *(["  " + name, *cells] for name, *cells in lines[1:])] for lines in self._tables())
         return "\n".join([super().text(title), *(line for lines in indented for line in aligned(lines))])
 
     def _tables(self) -> list[list[list[str]]]:
-        """Return cells of two tables: a line a variant; Dice, a line a size of the target."""
+        """Return the cells of two tables: one line per variant; Dice with one line per size of the target."""
         table = self.sentence_table()
         whole = [["sentence", *(heading for heading, _ in COLUMNS.values())]]
         for _, line in table[table["target"] == ALL].iterrows():
@@ -134,16 +148,17 @@ class SentenceReport(CaseReport):
 class SentenceReportHandler(ReportHandler):
     """A `ReportHandler` that reports by variant of the sentence.
 
-    ``pred`` (V, H, W) of the engine's output holds a mask a variant, ``label`` is (1, H, W). It writes
-    ``sentences.csv`` and ``sentences.md`` beside ``metrics.csv`` and ``metrics.json``; overlays are of the first
-    variant, with the sentence.
+    ``pred`` (V, H, W) of the engine's output holds one mask per variant, ``label`` is (1, H, W). It writes
+    ``sentences.csv`` and ``sentences.md`` beside ``metrics.csv`` and ``metrics.json``. Overlays show the first variant
+    and its sentence.
 
     Args:
-        output_dir: folder of all these.
-        variants: of `choose_variants`.
+        output_dir: folder of all these files.
+        variants: as `choose_variants` returns them.
         target: name of what is segmented.
-        all_hd95: HD95 of every variant, not of the first alone.
+        all_hd95: compute HD95 for every variant; otherwise for the first one.
         options: other arguments of `ReportHandler`.
+
     """
 
     def __init__(

@@ -6,15 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from emclip.domains import (
-    DomainReportHandler,
-    domain_markdown,
-    domain_table,
-    domain_text,
-    mean_of_unseen,
-    save_domain_figure,
-    write_domains,
-)
+from emclip.domain_figure import domain_figure, save_domain_figure
+from emclip.domain_table import domain_markdown, domain_table, domain_text, mean_of_unseen
+from emclip.domains import DomainReportHandler, write_domains
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -23,7 +17,7 @@ from monai.engines import SupervisedEvaluator
 from PIL import Image
 
 from shared.core.errors import InputError
-from shared.results.report import CaseReport
+from shared.results.case_report import CaseReport
 
 NAN = float("nan")
 CLASSES = ["disc", "cup"]
@@ -169,20 +163,18 @@ def test_files(tmp_path):
     assert "0.93 ± 0.03" in paths[1].read_text(encoding="utf-8")
 
 
-def drawn(monkeypatch, rows, classes, source) -> Figure:
-    kept = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **options: kept.append(self))
-    save_domain_figure("unwritten.png", rows, classes, source)
-    kept[0].draw_without_rendering()
-    return kept[0]
+def drawn(rows, classes, source) -> Figure:
+    figure = domain_figure(rows, classes, source)
+    figure.draw_without_rendering()
+    return figure
 
 
 def points(axis, marker: str) -> np.ndarray:
     return np.concatenate([line.get_xdata() for line in axis.lines if line.get_marker() == marker])
 
 
-def test_figure_has_a_dot_a_case_and_the_means_in_writing(monkeypatch):
-    disc_dice, cup_dice, disc_hd95, cup_hd95 = drawn(monkeypatch, ROWS, CLASSES, "zeiss").axes
+def test_figure_has_a_dot_a_case_and_the_means_in_writing():
+    disc_dice, cup_dice, disc_hd95, cup_hd95 = drawn(ROWS, CLASSES, "zeiss").axes
     assert sorted(points(disc_dice, "o")) == [0.6, 0.7, 0.9, 0.91, 0.95]
     assert sorted(points(cup_hd95, "o")) == [3, 4, 9]
     assert [text.get_text() for text in cup_dice.texts] == ["0.85 ± 0.07", "0.50", "-", "0.50"]
@@ -193,10 +185,10 @@ def test_figure_has_a_dot_a_case_and_the_means_in_writing(monkeypatch):
     assert colours[1] == colours[2] != colours[0]
 
 
-def test_a_failed_case_becomes_an_arrow_that_leaves_the_axis_to_the_others(monkeypatch):
+def test_a_failed_case_becomes_an_arrow_that_leaves_the_axis_to_the_others():
     rows = made_rows(["a", "b"], ["disc"], 30)
     rows[3] |= {"dice": 0.0, "hd95_mm": 400.0}
-    dice, hd95 = drawn(monkeypatch, rows, ["disc"], "a").axes
+    dice, hd95 = drawn(rows, ["disc"], "a").axes
     assert dice.get_xlim()[0] > 0.3 and hd95.get_xlim()[1] < 100
     for axis, arrow, column in ((dice, "<", "dice"), (hd95, ">", "hd95_mm")):
         assert len(points(axis, arrow)) == 1 and len(points(axis, "o")) == 59
@@ -208,9 +200,9 @@ def test_a_failed_case_becomes_an_arrow_that_leaves_the_axis_to_the_others(monke
 
 @pytest.mark.parametrize("classes", [1, 2, 3])
 @pytest.mark.parametrize("domains", [1, 2, 6])
-def test_nothing_overlaps_in_the_figure(monkeypatch, classes, domains):
+def test_nothing_overlaps_in_the_figure(classes, domains):
     names = ["left ventricle", "myocardium", "right ventricle"][:classes]
-    figure = drawn(monkeypatch, made_rows(CAMERAS[:domains], names), names, "a")
+    figure = drawn(made_rows(CAMERAS[:domains], names), names, "a")
     edge = figure.bbox
     written = [text for axis in figure.axes for text in axis.texts]
     written += [label for axis in figure.axes[::classes] for label in axis.get_yticklabels()]
