@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from monai.config import KeysCollection
-from monai.transforms import Compose, MapTransform
+from monai.transforms import Compose, MapTransform, Randomizable
 
 
-class OnForegroundd(MapTransform):
+class OnForegroundd(Randomizable, MapTransform):
     """Apply intensity transforms, then put back exact zeros where the image was zero: air, missing sequences.
 
     Args:
@@ -18,8 +19,13 @@ class OnForegroundd(MapTransform):
     """
 
     def __init__(self, keys: KeysCollection, transforms: Sequence[Any], allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
+        MapTransform.__init__(self, keys, allow_missing_keys)
         self.transforms = Compose(transforms)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> OnForegroundd:
+        """Seed the transforms, which MONAI's `Compose` does not find by itself."""
+        self.transforms.set_random_state(seed, state)
+        return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with transformed foreground."""

@@ -1,0 +1,50 @@
+"""A training that was stopped and resumed ends with the weights of one that ran undisturbed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Events
+
+from tests.bundles.release.helpers import NAMES, SHORT, SMALL, TRAIN, WRITE
+from tests.bundles.running import ROOT, finish, workflow
+from tests.bundles.tmca.helpers import NETWORK
+
+SETTINGS: dict[str, dict[str, Any]] = {name: {**TRAIN, **SMALL[name], **SHORT[name], "epochs": 3} for name in NAMES}
+SETTINGS["tmca"] |= NETWORK
+
+
+def train(
+    name: str, data: Path, output: Path, workers: int, resume: bool = False, stop_after: int | None = None
+) -> None:
+    places = {"dataset_dir": str(data), "output_dir": str(output)}
+    settings = {**SETTINGS[name], "augmentation": 1, "num_workers": workers, "resume": resume}
+    flow = workflow(ROOT / "bundles" / name / "configs", "train", "train", **places, **settings)
+    if stop_after is None:
+        finish(flow)
+        return
+    flow.initialize()
+    trainer = flow.parser.get_parsed_content("train#trainer")
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def stop(engine):
+        if engine.state.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+
+
+@pytest.mark.parametrize(("name", "workers"), [(name, 1) for name in NAMES] + [("tmca", 0)])
+def test_interrupted_and_undisturbed_trainings_end_with_the_same_weights(name, workers, tmp_path):
+    WRITE[name](tmp_path / "data")
+    train(name, tmp_path / "data", tmp_path / "whole", workers)
+    train(name, tmp_path / "data", tmp_path / "cut", workers, stop_after=1)
+    train(name, tmp_path / "data", tmp_path / "cut", workers, resume=True)
+    whole, cut = (torch.load(tmp_path / run / "models" / "last.pt", weights_only=True) for run in ("whole", "cut"))
+    assert whole["trainer"]["iteration"] == cut["trainer"]["iteration"]
+    unlike = [key for key, value in whole["network"].items() if not torch.equal(value, cut["network"][key])]
+    assert unlike == []
