@@ -1,6 +1,7 @@
 """The options of a bundle: type, range and help of each, from its ``configs/options.schema.json``.
 
-The file is JSON Schema (draft 2020-12). Four things are added to it:
+The file is JSON Schema (draft 2020-12), of which it uses what draft 7 has: MONAI Label's environment has jsonschema 3
+(its pydicom-seg needs it), whose newest draft is 7. Four things are added to it:
 
 - ``format: device``: a device that this machine has;
 - ``sameLengthAs: NAME``: as many values as the option NAME has entries;
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from jsonschema import Draft7Validator, FormatChecker, ValidationError
 from jsonschema.validators import extend
 
 from shared.core.messages import meant, reason
@@ -121,11 +122,13 @@ def _is_integer(_: Any, value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)  # torch and range() refuse 2.0
 
 
-# Values of a Python program pass, too: paths, tuples, numpy's numbers.
-_types = Draft202012Validator.TYPE_CHECKER.redefine_many(
+# Values of a Python program pass, too: paths, tuples, numpy's numbers. So do JSON's words, as a command line has them.
+_types = Draft7Validator.TYPE_CHECKER.redefine_many(
     {
         "string": lambda _, value: isinstance(value, (str, os.PathLike, torch.device)),
         "array": lambda _, value: isinstance(value, (list, tuple)),
+        "boolean": lambda _, value: isinstance(value, bool) or str(value) in ("true", "false"),
+        "null": lambda _, value: value is None or str(value) == "null",
         "number": _is_number,
         "integer": _is_integer,
     }
@@ -176,7 +179,7 @@ def _part_of(validator: Any, other: str, value: Any, option: Schema) -> Iterator
 
 
 _Validator = extend(
-    Draft202012Validator,
+    Draft7Validator,
     {"format": _device, "sameLengthAs": _same_length, "madeOf": _made_of, "partOf": _part_of},
     type_checker=_types,
 )
