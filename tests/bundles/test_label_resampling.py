@@ -13,9 +13,9 @@ from tests.bundles.tmca.helpers import workflow as chest
 
 SIDE = 224
 PLACES = [
-    (fundus, [96, 96], "fitting_both"),
+    (fundus, [96, 96], "fitting"),
     (fundus, [96, 96], "train#shape_transforms"),
-    (chest, 96, "fitting_both"),
+    (chest, 96, "fitting"),
 ]
 
 

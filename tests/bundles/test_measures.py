@@ -22,7 +22,7 @@ CASES = [
 def test_numbers_and_dicom_by_a_word_on_the_command_line(bundle, names, measure, volumes, switch):
     options = {"measures": switch, **({"write_dicom_seg": switch} if volumes else {})}
     flow = workflow(ROOT / "bundles" / bundle / "configs", "infer", names, **options)
-    flow.parser["initialize"] = ["$@code"]
+    flow.parser["initialize"] = ["$@start()"]
     flow.initialize()
     made = {key: flow.parser.get_parsed_content(key) for key in ("measure", "dicom_seg") if key in flow.parser.get()}
     wanted = {"measure": measure, "dicom_seg": dicom_seg.save_dicom_seg if volumes else None}
