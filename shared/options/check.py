@@ -95,7 +95,9 @@ def find_config(root: Path, name: str) -> str:
 
 def _do(flow: ConfigWorkflow, step: str) -> None:
     made = flow.parser.get_parsed_content(step)
-    if callable(made) and not isinstance(made, torch.nn.Module):
+    if step == "preflight":
+        made(whole=True)  # also reads the images to their end, which a run of inference leaves to each case
+    elif callable(made) and not isinstance(made, torch.nn.Module):
         made()
 
 
