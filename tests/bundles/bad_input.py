@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import torch
 from monai.bundle import ConfigWorkflow
 
+from shared.engine.run_folder import save_checkpoint
 from tests.bundles.running import PLAIN, assert_lines, assert_one_line, files, finish, input_error, options, run_bundle
 
 Workflow = Callable[..., ConfigWorkflow]  # `workflow` of a bundle's helpers
@@ -69,7 +71,7 @@ def make_place(
     shutil.copytree(weights_dir, folder / "weights")
     (folder / "output" / "models").mkdir(parents=True)
     for name in ("last.pt", "model.pt"):
-        (folder / "output" / "models" / name).write_bytes(b"hours of an earlier run")
+        save_checkpoint({"epochs": torch.tensor(7)}, folder / "output" / "models" / name, "earlier training")
     return kind(folder, folder / "output", folder / "weights", monkeypatch)
 
 
