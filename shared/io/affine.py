@@ -36,20 +36,6 @@ def check_affine(affine: np.ndarray) -> None:
         raise ValueError("its affine cannot be inverted: all voxels lie in one plane")
 
 
-def voxel_size(affine: Any) -> list[float]:
-    """Return the size of a voxel in mm along X, Y and Z, whose product is its volume.
-
-    The first size is the length of the first edge. The second and third are distances between lines and between
-    planes of voxels, so of a sheared grid (a tilted gantry) the product is still |det|. The product of the lengths of
-    the edges would be too large.
-
-    Args:
-        affine: 4 x 4, invertible, array or tensor.
-    """
-    matrix = np.asarray(affine.cpu() if hasattr(affine, "cpu") else affine, float)[:3, :3]
-    return np.abs(np.diag(np.linalg.qr(matrix, mode="r"))).tolist()
-
-
 def same_affine(first: Any, other: Any) -> bool:
     """Return True if no entry of two affines (mm) differs by more than files round."""
     return affine_difference(first, other) <= _tolerance(np.asarray(first, float))

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
-from monai.data.utils import affine_to_spacing
 
 from shared.core.errors import InputError
 from shared.core.files import write_atomic
@@ -25,6 +24,7 @@ from shared.io.masks import is_picture, save_prediction
 from shared.io.pictures import load_picture
 from shared.io.sources import load_volume
 from shared.results.batch_items import case_name
+from shared.results.batch_items import spacing_of
 from shared.results.measures import Measures, Spacing
 from shared.results.overlays import save_overlay
 
@@ -215,7 +215,7 @@ class PredictionHandler:
         item, spacing = self.items[case_id], None
         if not is_picture(pred):
             if spacing_is_known(item):
-                spacing = affine_to_spacing(pred.affine).tolist()
+                spacing = spacing_of(pred)
             else:
                 self.unknown_spacing += 1
         self.measured[case_id] = measure(torch.as_tensor(pred).cpu().numpy(), spacing)

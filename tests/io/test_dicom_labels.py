@@ -62,9 +62,9 @@ def test_what_was_written_comes_back(tmp_path, monkeypatch, kind, form):
 def test_a_segmentation_is_no_image(tmp_path):
     path = source(tmp_path, "series")
     file = save_dicom_seg(drawn(load_dicom(path)).clamp(max=1), path, tmp_path / "seg.dcm", NAMES[:1], CODES[:1])
-    assert "seg.dcm cannot be read (a DICOM SEG, no image)" in input_error(load_dicom, str(file))
+    assert "seg.dcm cannot be read (a DICOM SEG, which is a label, not an image)" in input_error(load_dicom, str(file))
     (line,) = check_volumes([{"case_id": "p1", "image": [str(file)]}], ["flair"])
-    assert_one_line(line, ["p1", "flair", "a DICOM SEG, no image"])
+    assert_one_line(line, ["p1", "flair", "a DICOM SEG, which is a label, not an image"])
 
 
 def test_a_single_frame(tmp_path):
