@@ -23,8 +23,7 @@ from shared.io.dicom_picture import find_dicom_picture
 from shared.io.masks import is_picture, save_prediction
 from shared.io.pictures import load_picture
 from shared.io.sources import load_volume
-from shared.results.batch_items import case_name
-from shared.results.batch_items import spacing_of
+from shared.results.batch_items import case_name, spacing_of
 from shared.results.measures import Measures, Spacing
 from shared.results.overlays import save_overlay
 
