@@ -35,7 +35,7 @@ BUNDLE = ROOT / "bundles" / "tmca"
 FOLDER = RESULTS / "report_sentences"
 sys.path[:0] = [str(ROOT), str(BUNDLE)]
 
-from tmca.network import TrainingOutput  # noqa: E402
+from tmca.outputs import TrainingOutput  # noqa: E402
 from tmca.texts import as_sentences, words_of  # noqa: E402
 
 from shared.layers.fitting import standardize  # noqa: E402

@@ -18,8 +18,8 @@ def aggregate(
         compactness   = 1 - mean_n sum_k z_nk <x_n, mu_k>
 
     The free centres count as further parts of the background. Supervised this way, every class keeps its own centre;
-    with p = softmax(cos(token, text) / tau) the free centres take all tokens. Without anchored centres the score is that
-    cosine.
+    with p = softmax(cos(token, text) / tau) the free centres take all tokens. Without anchored centres the score is
+    cos(token, text) / tau.
 
     Args:
         em: None skips the aggregation (ablation).

@@ -1,4 +1,4 @@
-"""Augmentation of what lies inside a structure: larger and smaller cups in a disc, thinner and thicker hearts."""
+"""Augmentation of nested structures: larger and smaller cups in a disc, thicker and thinner heart walls."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor
 from torch.nn import functional as F
 
-SMALLEST = 30  # pixels of a structure that is still looked into
+SMALLEST = 30  # pixels; smaller structures are left unchanged
 
 
 class RandNestedd(RandomizableTransform, MapTransform):
-    """Draw what lies inside a structure towards its middle, or away from it; what lies outside stays as it is::
+    """Move the inside of a structure towards its centre or away from it, and keep the outside::
 
         y(p) = x( c + rho^(gamma - 1) (p - c) )   where rho = 1/2 sqrt( (p - c)^T S^-1 (p - c) ) < 1
 
-    c and S are mean and covariance of the structure's pixels, so that rho is 1 on the border of an ellipse. A part at
-    rho_0 goes to rho_0^(1 / gamma): with gamma 0.5 a cup of 0.8 of its disc's diameter becomes one of 0.64. How large a
-    cup is and how thick a heart's wall differ between the patients of two hospitals more than between those of one
-    (our choice).
+    c and S are mean and covariance of the structure's pixels; rho is 1 on the border of an ellipse. A point at rho_0
+    moves to rho_0^(1 / gamma): with gamma 0.5 a cup of 0.8 disc diameters shrinks to 0.64. The size of a cup and the
+    thickness of a heart's wall differ more between two hospitals than within one.
 
     Args:
-        keys: keys of pictures (C, H, W), the label among them.
-        labels: values of the structure and of all that lies inside it.
-        prob: chance of a change.
-        gamma: range from which gamma is drawn, evenly in its logarithm; above 0.
-        mode: "bilinear" or "nearest", one for all keys or one each.
+        keys: keys of images (C, H, W), including the label.
+        labels: label values of the structure and of everything inside it.
+        prob: probability of a change.
+        gamma: range of gamma, above 0; drawn uniformly in its logarithm.
+        mode: "bilinear" or "nearest", one for all keys or one per key.
         label_key: key of the label (1, H, W).
         allow_missing_keys: skip absent keys instead of raising.
     """
@@ -53,7 +52,7 @@ class RandNestedd(RandomizableTransform, MapTransform):
         self.label_key = label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data`, changed or not; a structure that is hardly there is left alone."""
+        """Return a copy of `data`; structures below `SMALLEST` pixels stay unchanged."""
         result = dict(data)
         self.randomize(None)
         if not self._do_transform:
@@ -67,20 +66,20 @@ class RandNestedd(RandomizableTransform, MapTransform):
 
 
 def nested_grid(structure: Tensor, gamma: float) -> Tensor | None:
-    """Where each pixel of the result is read, (H, W, 2) as `torch.nn.functional.grid_sample` takes it.
+    """Compute where each output pixel is sampled, as `torch.nn.functional.grid_sample` expects it.
 
     Args:
         structure: (H, W) bool.
-        gamma: below 1 shrinks what is inside.
+        gamma: below 1 shrinks the inside, above 1 enlarges it.
 
     Returns:
-        float32, x before y, in [-1, 1] inside the picture; None if there are too few pixels to speak of an inside.
+        (H, W, 2) float32, x before y, in [-1, 1] inside the image; None if the structure is too small or a line.
     """
     places = structure.nonzero().double()  # (n, 2), row before column
     if len(places) < SMALLEST:
         return None
     middle, spread = places.mean(0), torch.cov(places.T)
-    if torch.linalg.det(spread) < 1:  # a line has no inside
+    if torch.linalg.det(spread) < 1:  # a line
         return None
     height, width = structure.shape
     pixels = torch.stack(
@@ -93,6 +92,6 @@ def nested_grid(structure: Tensor, gamma: float) -> Tensor | None:
 
 
 def _sample(picture: Tensor, grid: Tensor, mode: str) -> Tensor:
-    """(C, H, W) of any dtype, read at the places of a grid."""
+    """Sample an image (C, H, W) of any dtype at the places of a grid."""
     read = F.grid_sample(picture[None].float(), grid[None], mode, padding_mode="border", align_corners=False)
     return read[0].to(picture.dtype)

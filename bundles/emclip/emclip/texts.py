@@ -1,4 +1,4 @@
-"""The classes' sentences as features: frozen ones, and ones with learned context before the words."""
+"""Class sentences to text features: frozen ones, and ones with learned context in front of the words."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from shared.backbones.text import FrozenTextFeatures, TextEncoder
 from shared.core.errors import InputError
 from shared.layers.text_conditioning import PromptLearner
 
-CAPACITY = 16  # classes for which the weights have room
+CAPACITY = 16  # class sentences that the weights can hold
 
 
 class ClassFeatures(NamedTuple):
-    """Features of the A classes, not normalised; float (A, D).
+    """Features of the A classes, (A, D), float, not normalised.
 
-    prompts: with learned context; the same as `frozen` where no context is learned.
-    frozen: of the sentences as they are written.
+    prompts: of the sentences with learned context; equal to `frozen` if no context is learned.
+    frozen: of the sentences as written.
     """
 
     prompts: Tensor
@@ -27,43 +27,46 @@ class ClassFeatures(NamedTuple):
 
 
 class ClassTexts(nn.Module):
-    """Sentences of classes -> features, through a frozen text tower with learned context (CoOp, Zhou 2022).
+    """Encode class sentences with a frozen text tower and learned context::
 
-    The state_dict holds the features of the sentences, with and without context, so a network whose classes stay as
-    they were trained needs no text tower. The tower itself is never saved or trained.
+        frozen_a = Tower( words of a )
+        prompt_a = Tower( [ context ; words of a ] )        CoOp (Zhou 2022)
+
+    The state_dict holds both features of every sentence, so a trained network needs no text tower unless its sentences
+    change. The tower is neither saved nor trained.
 
     Args:
-        sentences: one a class; at most 16.
-        encoder: the tower; None if everything comes from weights. Until they are loaded all features are zero.
+        sentences: one per class, at most 16.
+        encoder: the tower; None if the features come from weights. They are zero until weights are loaded.
         dim: D.
-        num_context: learned vectors before the words; 0 for none.
+        num_context: number of learned vectors in front of the words; 0 for none.
 
     Raises:
-        InputError: a sentence that is empty, or that with its context is longer than the tower can read. When weights
-            are loaded: a sentence whose features they do not hold, and no tower to read it.
+        InputError: a sentence is empty, or too long for the tower together with its context. On loading weights: they
+            hold no features of a sentence, and there is no tower to encode it.
     """
 
-    learned: Tensor  # (CAPACITY, D), rows as in `frozen`
+    learned: Tensor  # (CAPACITY, D), prompts; rows as in `frozen`
 
     def __init__(self, sentences: Sequence[str], encoder: TextEncoder | None, dim: int, num_context: int = 8) -> None:
         super().__init__()
         if encoder is not None:
             _check_room(encoder, sentences, num_context)
         self.frozen = FrozenTextFeatures(sentences, encoder, dim=dim, length=1, capacity=CAPACITY)
-        self._encoder: list[TextEncoder | None] = [encoder]  # a list, so that it is not registered
+        self._encoder: list[TextEncoder | None] = [encoder]  # in a list: not registered as a submodule
         self.context: Any = None
         self.num_context = num_context
         if num_context:
             width, limit = (dim, 77) if encoder is None else (_width(encoder), encoder.context_length)
             self.context = PromptLearner(width, num_context, max_length=limit)
             self.register_buffer("learned", torch.zeros(CAPACITY, dim))
-        self.rows = list(range(len(self.frozen.sentences)))  # of the classes, in the features
+        self.rows = list(range(len(self.frozen.sentences)))  # of the classes, in `frozen` and `learned`
         self.refresh()
         self.register_state_dict_pre_hook(lambda module, *_: module.refresh())
         self.register_load_state_dict_post_hook(lambda module, _: module.refresh())
 
     def forward(self) -> ClassFeatures:
-        """Return the classes' features; in training gradients flow into the context."""
+        """Return the features of the classes; in training, gradients reach the context."""
         frozen = self.frozen.pooled[self.rows]
         if self.context is None:
             return ClassFeatures(frozen, frozen)
@@ -72,17 +75,17 @@ class ClassTexts(nn.Module):
         return ClassFeatures(self.learned[self.rows], frozen)
 
     def train(self, mode: bool = True) -> "ClassTexts":
-        """Set the mode; on the way to evaluation the context's features are brought up to date."""
+        """Set the mode; entering evaluation recomputes the prompts from the trained context."""
         if self.training and not mode:
             self.refresh()
         return super().train(mode)
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Find the classes among the features; those that change, or are new, are computed if there is a tower.
+        """Find the rows of the classes, and recompute new features and prompts if there is a tower.
 
         Raises:
-            InputError: there are features, but not of one of the classes, and no tower.
+            InputError: the loaded weights lack the features of a class, and there is no tower.
         """
         encoder = self._encoder[0]
         if encoder is not None:
@@ -93,14 +96,14 @@ class ClassTexts(nn.Module):
         if new := [text for text in self.frozen.sentences if text not in cached]:
             raise InputError(
                 f"class {new[0]!r}: the weights hold no text features of it and the text tower is left out: set "
-                f"text_tower to true, or keep to {', '.join(repr(shorten(text, 60)) for text in cached)}"
+                f"text_tower to true, or use {', '.join(repr(shorten(text, 60)) for text in cached)}"
             )
         self.rows = [cached.index(text) for text in self.frozen.sentences]
         if self.context is not None and encoder is not None:
             self.learned[: len(cached)] = self._prompted(cached).to(self.learned)
 
     def _prompted(self, sentences: list[str]) -> Tensor:
-        """(A, D) of the sentences with the context before them."""
+        """Encode the sentences with the context in front of them: (A, D)."""
         encoder = self._encoder[0]
         assert encoder is not None
         device = self.context.context.device
@@ -109,7 +112,7 @@ class ClassTexts(nn.Module):
         ids, mask = encoder.tokenize(sentences)
         prompts = self.context(encoder.embed(ids), mask.sum(dim=1))
         length = prompts.embeddings.shape[1]
-        # the tower finds the end of a text by its mask; the ids stand in for positions only
+        # The tower finds the end of a text by the mask; of the ids only the shape matters.
         padded = torch.zeros(len(sentences), length, dtype=ids.dtype, device=device)
         return encoder(padded, prompts.mask, prompts.embeddings).pooled
 
@@ -120,13 +123,13 @@ def _width(encoder: TextEncoder) -> int:
 
 
 def _check_room(encoder: TextEncoder, sentences: Sequence[str], num_context: int) -> None:
-    with warnings.catch_warnings(record=True) as cut:  # of sentences that are too long by themselves
+    with warnings.catch_warnings(record=True) as cut:  # sentences too long by themselves
         warnings.simplefilter("always")
         _, mask = encoder.tokenize(sentences)
     lengths = mask.sum(dim=1) + num_context
     longest = int(lengths.argmax())
     if cut or lengths[longest] > encoder.context_length:
         raise InputError(
-            f"class sentence {shorten(sentences[longest], 60)!r} and {num_context} vectors of context are longer than "
+            f"class sentence {shorten(sentences[longest], 60)!r} plus {num_context} vectors of context is longer than "
             f"the {encoder.context_length} tokens that {encoder.name} reads: shorten it or lower num_context"
         )

@@ -1,6 +1,6 @@
-"""How far two image-sentence pairs are apart, and the alignment of image levels with sentences; in training only.
+"""Target-sensitive semantic distance and multi-level alignment of images with sentences; used in training only.
 
-The terms are the abstract's (Li et al. 2024, arXiv 2412.13533), the formulas our choice: DESIGN.md section 3.
+The abstract (Li et al. 2024, arXiv 2412.13533) names both modules; the formulas are ours.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from torch.nn import functional as F
 from shared.core.errors import InputError
 
 from .blocks import TEMPERATURE
-from .network import AlignmentInput
+from .outputs import AlignmentInput
 
 ALIGNMENTS = ("off", "global", "multilevel")
 TARGETS = ("soft", "hard")
 LEVEL_WEIGHTS = (0.25, 0.5, 0.75, 1.0)  # shallow to deep
-LOW_LEVELS = 2  # the shallow ones, at strides 4 and 8, of the pixel-text term
-MASK_SIZE = 16  # side at which two masks are compared
-HIDDEN = -1e4  # a logit whose softmax is zero, and whose product with zero is zero too
+LOW_LEVELS = 2  # levels of the pixel-text term, at strides 4 and 8
+MASK_SIZE = 16  # side of the grid on which two masks are compared
+HIDDEN = -1e4  # a logit whose softmax is zero; unlike -inf, its product with zero is zero
 
 
 def semantic_distance(semantics: Tensor, mask: Tensor, balance: float = 0.5) -> Tensor:
-    """Target-sensitive semantic distance: D_ij = 1 - [ a cos(y_i, y_j) + (1 - a) Dice(M_i, M_j) ].
+    """Compute the target-sensitive semantic distance: D_ij = 1 - [ a cos(y_i, y_j) + (1 - a) Dice(M_i, M_j) ].
 
-    A negative cosine counts as 0: sentences cannot be further apart than unrelated ones. Masks are compared as the
-    shares of target in a grid of 16 x 16 fields, Dice = 2 sum min(M_i, M_j) / sum (M_i + M_j), which is the usual one
-    where shares are 0 or 1; two empty masks are the same.
+    A negative cosine counts as 0, the cosine of unrelated sentences. Masks are compared on a grid of 16 x 16 fields by
+    the share of target in each field, Dice = 2 sum min(M_i, M_j) / sum (M_i + M_j), which equals the usual Dice for
+    shares of 0 and 1. Two empty masks have Dice 1.
 
     Args:
         semantics: y (B, Y), from a frozen encoder.
@@ -48,15 +48,15 @@ def semantic_distance(semantics: Tensor, mask: Tensor, balance: float = 0.5) -> 
 
 
 def target_distribution(distance: Tensor, present: Tensor, temperature: float | None) -> Tensor:
-    """What the softmax over a batch should be: Q = softmax(-D / temperature), each image's own sentence the first.
+    """Compute the soft targets of the contrast: Q = softmax(-D / tau_q); the own sentence is the most probable.
 
     Args:
         distance: D (B, B).
-        present: (B,) bool; an image without sentence is nobody's neighbour.
-        temperature: tau_q > 0; None for hard targets, one on the diagonal.
+        present: (B,) bool; images without a sentence are masked out.
+        temperature: tau_q > 0; None for hard targets, the identity matrix.
 
     Returns:
-        (B, B); every row sums to one.
+        (B, B); each row sums to one.
     """
     if temperature is None:
         return torch.eye(len(distance), device=distance.device)
@@ -64,23 +64,26 @@ def target_distribution(distance: Tensor, present: Tensor, temperature: float | 
 
 
 def pooled_over(level: Tensor, mask: Tensor) -> Tensor:
-    """Mean of features (B, C, h, w) over a mask (B, 1, H, W), by its share in a position; over all if it is empty."""
+    """Average features (B, C, h, w) over a mask (B, 1, H, W), weighted by its share in each position: (B, C).
+
+    An empty mask averages over the whole image.
+    """
     share = F.adaptive_avg_pool2d(mask.float(), (level.shape[-2], level.shape[-1]))
     share = torch.where(share.sum((2, 3), keepdim=True) > 0, share, 1.0)
     return (level.float() * share).sum((2, 3)) / share.sum((2, 3))
 
 
 def contrast(images: Tensor, sentences: Tensor, targets: Tensor, present: Tensor, temperature: float) -> Tensor:
-    """Symmetric KL(Q || softmax(cos / tau)): mean over images and over sentences, and of both directions.
+    """Compute KL(Q || softmax(cos / tau)), averaged over both directions: images to sentences and back.
 
     Args:
         images, sentences: (B, C), not normalised.
         targets: Q (B, B).
-        present: (B,) bool; images without sentence have no part.
+        present: (B,) bool; images without a sentence are masked out.
         temperature: tau.
 
     Returns:
-        A scalar, at least 0; 0 if fewer than two images have a sentence.
+        a scalar, at least 0; 0 if fewer than two images have a sentence.
     """
     cosines = F.normalize(images.float(), dim=1) @ F.normalize(sentences.float(), dim=1).t()
     visible, count = _visible(present), present.sum().clamp(min=1)
@@ -93,23 +96,24 @@ def contrast(images: Tensor, sentences: Tensor, targets: Tensor, present: Tensor
 
 
 def _visible(present: Tensor) -> Tensor:
-    """(B, B) bool: who is there for whom; each for itself, so that no softmax is over nothing."""
+    """Return the pairs that are compared, (B, B) bool: present sentences, and the diagonal to keep rows non-empty."""
     return present[None] | torch.eye(len(present), dtype=torch.bool, device=present.device)
 
 
 class MultiLevelAlignment(nn.Module):
-    """Contrastive alignment of images with sentences, at every level, over the target.
+    """Align images with sentences at every level, over the target::
+
+        L = sum_l w_l contrast( mean of level l over the mask , sentence )         w = 1/4, 1/2, 3/4, 1
 
     Args:
-        alignment: "multilevel", target-pooled features of all levels (weights 1/4, 1/2, 3/4, 1); or "global", the
-            deepest level alone, pooled over the whole image (ablation: what others do).
-        targets: "soft", by `semantic_distance`; or "hard", each image its own sentence (ablation).
+        alignment: "multilevel", as above; or "global", the deepest level averaged over the whole image (ablation).
+        targets: "soft", by `semantic_distance`; or "hard", only the image's own sentence (ablation).
         balance: a of the distance.
         temperature: tau of the cosines.
         target_temperature: tau_q of the soft targets.
 
     Raises:
-        InputError: unknown `alignment` or `targets`.
+        InputError: `alignment` or `targets` is unknown.
     """
 
     def __init__(
@@ -131,7 +135,7 @@ class MultiLevelAlignment(nn.Module):
         self.target_temperature = target_temperature if targets == "soft" else None
 
     def forward(self, given: AlignmentInput, mask: Tensor) -> Tensor:
-        """Return the loss, a scalar; `mask` (B, 1, H, W) in [0, 1]."""
+        """Compute the loss, a scalar, for masks (B, 1, H, W) in [0, 1]."""
         with torch.no_grad():
             distance = semantic_distance(given.semantics, mask, self.balance)
             targets = target_distribution(distance, given.present, self.target_temperature)
@@ -147,11 +151,14 @@ class MultiLevelAlignment(nn.Module):
 
 
 def pixel_text_loss(given: AlignmentInput, mask: Tensor) -> Tensor:
-    """Binary cross-entropy of the low levels' similarity maps against the share of target in each position.
+    """Compute the binary cross-entropy of the low levels' similarity maps against the share of target per position.
 
     Args:
-        given: of the network; images without sentence have no part.
+        given: of the network; images without a sentence are masked out.
         mask: (B, 1, H, W) in [0, 1].
+
+    Returns:
+        a scalar.
     """
     terms = []
     for logits in given.maps[:LOW_LEVELS]:

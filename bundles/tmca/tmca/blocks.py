@@ -1,4 +1,4 @@
-"""Language for the decoder: where a sentence points, fusion with the deepest features, target enhancement."""
+"""How a sentence guides the decoder: similarity map, text fusion, language-guided target enhancement."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from shared.layers.text_conditioning import TextToPixelAttention
 
 from .texts import Sentences
 
-TEMPERATURE = 0.07  # of cosines between image and text, CLIP's at its start (Radford 2021)
-TARGET_PRIOR = 0.1  # about the share of an image that a target covers
+TEMPERATURE = 0.07  # of cosines between image and text, CLIP's initial value (Radford 2021)
+TARGET_PRIOR = 0.1  # typical share of an image that a target covers
 
 
 def similarity_map(level: Tensor, sentence: Tensor) -> Tensor:
-    """Where a sentence points: cosine over `TEMPERATURE`, plus the logit of `TARGET_PRIOR`.
+    """Compute where a sentence points: S_n = cos(x_n, sentence) / tau + logit(prior).
 
     Args:
-        level: features (B, C, h, w).
+        level: features x, (B, C, h, w).
         sentence: (B or 1, C).
 
     Returns:
-        Logits (B, 1, h, w), float32.
+        logits (B, 1, h, w), float32.
     """
     pixels, sentence = F.normalize(level.float(), dim=1), F.normalize(sentence.float(), dim=1)
     cosines = (pixels * sentence[:, :, None, None]).sum(1, keepdim=True)
@@ -31,12 +31,12 @@ def similarity_map(level: Tensor, sentence: Tensor) -> Tensor:
 
 
 class TextFusion(nn.Module):
-    """The deepest features, fused with what they are after they have read the sentence::
+    """Fuse the deepest features before and after they have read the sentence::
 
         X' = X + Attention(X, tokens)
-        Y  = X + alpha * Fusion(X, X')          alpha in R^C zero at the start
+        Y  = X + alpha * DynamicModalFusion(X, X')          alpha in R^C zero at the start
 
-    An absent sentence is an unavailable stream of the fusion.
+    Without a sentence X' is a missing stream of the fusion.
 
     Args:
         channels: C.
@@ -51,7 +51,7 @@ class TextFusion(nn.Module):
         self.gate = nn.Parameter(torch.zeros(channels))
 
     def forward(self, feature: Tensor, sentences: Sentences | None) -> Tensor:
-        """(B, C, h, w) and sentences, None if there is none at all -> (B, C, h, w)."""
+        """Map (B, C, h, w) and sentences, or None if no image has one, to (B, C, h, w)."""
         pixels = read = feature.flatten(2).transpose(1, 2)  # (B, N, C)
         present = torch.zeros(pixels.shape[0], dtype=torch.bool, device=pixels.device)
         if sentences is not None:
@@ -63,13 +63,11 @@ class TextFusion(nn.Module):
 
 
 class TargetEnhancement(nn.Module):
-    """Language-guided target enhancement of one level: attention to the text and the similarity map gate the features::
+    """Language-guided target enhancement of one level: text and similarity map gate the features::
 
         X' = X + Attention(X, tokens)
         A  = sigmoid( W [ LN X' ; sigmoid(S) ] )     S the similarity map
-        Y  = X + beta * A * X'                       beta in R^C zero at the start
-
-    Without a sentence Y = X.
+        Y  = X + beta * A * X'                       beta in R^C zero at the start; Y = X without a sentence
 
     Args:
         channels: C.
@@ -85,7 +83,7 @@ class TargetEnhancement(nn.Module):
         self.gate = nn.Parameter(torch.zeros(channels))
 
     def forward(self, feature: Tensor, sentences: Sentences, similarity: Tensor) -> Tensor:
-        """(B, C, h, w), sentences and their similarity map (B, 1, h, w), logits -> (B, C, h, w)."""
+        """Map (B, C, h, w), sentences and their similarity map (B, 1, h, w) to (B, C, h, w)."""
         pixels = feature.flatten(2).transpose(1, 2)  # (B, N, C)
         read = self.attention(pixels, sentences.tokens, sentences.mask).pixels
         pointed = similarity.sigmoid().flatten(2).transpose(1, 2)  # (B, N, 1)
@@ -95,7 +93,7 @@ class TargetEnhancement(nn.Module):
 
 
 def _open_attention(channels: int, text_channels: int, num_heads: int) -> TextToPixelAttention:
-    """With its own gate open: the block round it has one at zero, and two in a row would hardly learn."""
+    """Build an attention with an open gate: the block has a gate at zero itself, and two in a row hardly learn."""
     attention = TextToPixelAttention(channels, text_channels, num_heads)
     nn.init.ones_(attention.gate)
     return attention

@@ -1,8 +1,10 @@
-"""Inference with a sentence: it speaks of the whole image, so all windows of an image share it."""
+"""Inference with sentences: every window of an image gets the image's sentence and its own place in the image."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,46 +16,76 @@ from .texts import as_sentences
 
 
 class SentenceInferer(SlidingWindowInferer):
-    """One pass where the image is no larger than a window, sliding windows where it is; arguments as MONAI's.
+    """Segment an image in one pass if it fits into a window, and in sliding windows otherwise.
+
+    A sentence speaks of places in the whole image ("lower left"). Windows therefore tell the network where they lie, and
+    the user is told once that the network was trained on whole images.
 
     Args:
-        text: the sentence of a call that gives none, as MONAI Label's do.
+        args, kwargs: of `monai.inferers.SlidingWindowInferer`.
+        text: sentence for calls without one, as from MONAI Label.
     """
 
     def __init__(self, *args: Any, text: str | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, with_coord=True, **kwargs)
         self.text = text
 
-    def __call__(  # type: ignore[override]  # the sentence in place of whatever a network may take
+    def __call__(  # type: ignore[override]  # MONAI passes arbitrary arguments on, here it is one sentence per image
         self, inputs: Tensor, network: Any, text: str | Sequence[str | None] | None = None
     ) -> Tensor:
-        """Segment.
+        """Segment images.
 
         Args:
             inputs: (B, 1, H, W).
-            network: takes images and sentences.
-            text: as the network's forward takes it; None for the inferer's own.
+            network: called with images, sentences and, for windows, `place` (see `tmca.network.TMCA.forward`).
+            text: one sentence per image or one for all; None for the inferer's own.
 
         Returns:
-            What the network gives, (B, K, H, W).
+            the network's output, (B, K, H, W).
         """
         sentences = as_sentences(self.text if text is None else text, len(inputs))
-        height, width = ensure_tuple_rep(self.roi_size, 2)
-        if inputs.shape[-2] <= height and inputs.shape[-1] <= width:
+        window = ensure_tuple_rep(self.roi_size, 2)
+        if all(side <= limit for side, limit in zip(inputs.shape[2:], window)):
             return network(inputs, sentences)
+        if any(sentences):
+            warn_of_windows(*window)
+        size = [max(side, limit) for side, limit in zip(inputs.shape[2:], window)]  # MONAI pads to the window
+
+        def segment(windows: Tensor, slices: list[list[slice]], sentence: list[str]) -> Tensor:
+            return network(windows, sentence, place=places(slices, size).to(windows.device))
+
+        slide = super().__call__
         sentences = sentences * (len(inputs) // len(sentences))
-        parts: list[Any] = [
-            super(SentenceInferer, self).__call__(image, network, [sentence])  # a comprehension knows no bare super()
-            for image, sentence in zip(inputs.split(1), sentences)
-        ]
+        parts: list[Any] = [slide(image, segment, [sentence]) for image, sentence in zip(inputs.split(1), sentences)]
         return torch.cat(parts)
+
+
+@cache
+def warn_of_windows(height: int, width: int) -> None:
+    """Warn once that a sentence is read for windows of an image."""
+    warnings.warn(
+        f"the image is larger than {height} x {width} pixels and is segmented in windows: the sentence is followed best "
+        "with --resize true, since the network was trained on whole images",
+        stacklevel=2,
+    )
+
+
+def places(slices: list[list[slice]], size: Sequence[int]) -> Tensor:
+    """Return where windows lie in their image: (W, 4), top, bottom, left and right as shares of height and width.
+
+    Args:
+        slices: per window, slices of batch, channels, rows and columns, as MONAI passes them to a predictor.
+        size: height and width of the image.
+    """
+    edges = [[place / side for cut, side in zip(s[2:], size) for place in (cut.start, cut.stop)] for s in slices]
+    return torch.tensor(edges, dtype=torch.float32)
 
 
 class VariantInferer(Inferer):
     """Segment each image once with each of several sentences.
 
     Args:
-        inferer: takes images, a network and one sentence an image.
+        inferer: takes images, a network and one sentence per image.
     """
 
     def __init__(self, inferer: Inferer) -> None:

@@ -1,4 +1,4 @@
-"""The loss of TMCA (DESIGN.md section 3): masks, plus alignment and pixel-text terms where there are sentences."""
+"""The loss of TMCA: masks, plus multi-level alignment and pixel-text terms for images with sentences."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from torch import Tensor, nn
 
 from .alignment import ALIGNMENTS, MultiLevelAlignment, pixel_text_loss
 from .blocks import TEMPERATURE
-from .network import TrainingOutput
+from .outputs import TrainingOutput
 
 
 class TMCALoss(nn.Module):
-    """Dice + cross-entropy with deep supervision (weights 1, 1/2, 1/4), alignment, pixel-text.
+    """Sum the terms of the loss::
+
+        L = sum_i 2^-i [ Dice + BCE ](mask_i) + lambda_align MultiLevelAlignment + lambda_pixel pixel_text_loss
 
     Args:
-        alignment: "multilevel"; "global", without the pixel-text term too, which is about low levels; or "off",
-            neither (ablations; with "off" the network needs no `align`).
+        alignment: "multilevel"; "global" aligns the deepest level only and omits the pixel-text term (ablation); "off"
+            omits both terms (ablation).
         targets, balance, temperature, target_temperature: of `MultiLevelAlignment`.
-        lambda_align, lambda_pixel: weights of the terms; 0 leaves one out.
+        lambda_align, lambda_pixel: weights of the terms; 0 omits a term.
 
     Raises:
-        InputError: unknown `alignment` or `targets`.
+        InputError: `alignment` or `targets` is unknown.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class TMCALoss(nn.Module):
         self.lambda_pixel = lambda_pixel
 
     def forward(self, output: TrainingOutput, label: Tensor) -> Tensor:
-        """Return the loss, a scalar.
+        """Compute the loss, a scalar.
 
         Args:
             output: of the network in training.

@@ -1,78 +1,56 @@
-"""TMCA: image pyramid, sentence, language-guided target enhancement at every level, layer-by-layer decoder.
+"""TMCA: a sentence points at its target in every level of an image pyramid, and guides the decoder there. ::
 
-An independent implementation of a published abstract (Li et al. 2024, arXiv 2412.13533); what the abstract leaves open
-is our choice and stands in docs/README.md. The abstract's other two modules, target-sensitive semantic distance and
-multi-level alignment, act in training only: alignment.py.
+    image -> backbone -> pyramid of four levels --+---------------> similarity maps <--------- sentence -> text encoder
+       |                                          |                        |                                 |
+       |                                          +-> language-guided target enhancement of each level <-----+
+       |                                          |                        |                                 |
+       |                                          +-> deepest level -> text fusion <-------------------------+
+       |                                                                   |
+       +-> detail stem --------------------------------------> layer-by-layer decoder -> mask
+
+The abstract's other two modules, the target-sensitive semantic distance and the multi-level alignment, compare levels
+and sentences in training: alignment.py. An independent implementation of the published abstract (Li et al. 2024, arXiv
+2412.13533); docs/README.md lists which parts the abstract states.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from shared.backbones.text import build_text_encoder
-from shared.layers.fitting import pad_to_multiple, standardize
+from shared.layers.fitting import crop_padding, pad_to_multiple, standardize
 from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
 
 from .blocks import TARGET_PRIOR, TargetEnhancement, TextFusion, similarity_map
+from .outputs import AlignmentInput, TrainingOutput
 from .pyramid import STRIDES, LevelFeatures, build_backbone
 from .texts import SentenceReader, Sentences, as_sentences
 
 
-class AlignmentInput(NamedTuple):
-    """What the alignment of a batch of B images needs.
-
-    levels: (B, C, H / s, W / s) for s in `STRIDES`, image features that know nothing of the text.
-    maps: logits (B, 1, H / s, W / s) of the same levels, where the image's sentence points.
-    sentences: (B, C), in the levels' space, not normalised; zero where there is none.
-    semantics: (B, Y), of `Sentences`.
-    present: (B,) bool, false for an image whose sentence is missing or was dropped.
-    """
-
-    levels: list[Tensor]
-    maps: list[Tensor]
-    sentences: Tensor
-    semantics: Tensor
-    present: Tensor
-
-
-class TrainingOutput(NamedTuple):
-    """What the network returns in training.
-
-    masks: logits (B + R, 1, H / 2^i, W / 2^i), full resolution first; R of the images a second time without sentence.
-    alignment: of the B images; None without a text encoder or with `align` off.
-    again: (R,), int64, which images these are.
-    """
-
-    masks: list[Tensor]
-    alignment: AlignmentInput | None
-    again: Tensor = torch.zeros(0, dtype=torch.int64)
-
-
 class TMCA(nn.Module):
-    """Segment the target that a sentence describes, in grey images; without a sentence, what is usually meant.
+    """Segment the target that a sentence describes, in grey images; without a sentence, the usual target.
 
     Args:
         backbone, pretrained, checkpoint: of `build_backbone`.
-        text_encoder: name or folder, of `build_text_encoder`; None for the image-only twin, which ignores sentences.
-        text_pretrained, text_checkpoint, text_tuning, lora_rank, pooling, max_length: of `build_text_encoder`, there
-            without ``text_``.
-        enhancement: False leaves out the language-guided target enhancement (ablation): the sentence is then read at
-            the deepest level alone.
-        align: return what the alignment needs in training; False if no loss asks for it.
-        null_share: share of the training images that are segmented a second time, without their sentence. Features of
-            the image are the same, so the two cost much less than two images (our choice).
+        text_encoder: name or folder, of `build_text_encoder`; None builds a network that ignores sentences (ablation).
+        text_pretrained, text_checkpoint, text_tuning, lora_rank, pooling, max_length: of `build_text_encoder`, whose
+            arguments have no ``text_`` in front.
+        enhancement: False omits the language-guided target enhancement (ablation); only the deepest level then reads
+            the sentence.
+        align: return the features for the alignment in training; False if the loss does not use them.
+        null_share: share of the training images that are segmented a second time, without their sentence. The image
+            features are computed once for both.
         channels: C of the levels, a multiple of 4.
-        detail_channels: width of the detail stem at strides 1, 2, 4, ...
+        detail_channels: channels of the detail stem at strides 1, 2, 4, ...
         deep_supervision: number of mask heads besides the full-resolution one in training.
         dropout: share of the deepest channels dropped in training.
-        norm: of the detail stem and the decoder, "instance" or "batch".
+        norm: normalisation of detail stem and decoder, "instance" or "batch".
 
     Raises:
-        InputError: unknown `norm`, and what `build_backbone` and `build_text_encoder` raise.
+        InputError: `norm` is unknown, or the backbone or text encoder cannot be built.
     """
 
     def __init__(
@@ -119,29 +97,33 @@ class TMCA(nn.Module):
 
         self.detail_stem = DetailStem(1, detail_channels, norm)
         self.multiple = max(STRIDES[-1], 2 ** (len(detail_channels) - 1))
-        # What the sentence made of the deepest level opens the decoder; then each level is taken up at its own stride.
+        # The fused deepest level starts the decoder; then each enhanced level joins at its own stride.
         inputs, strides = [channels] * (len(STRIDES) + 1), [*STRIDES, STRIDES[-1]]
         self.decoder = LayerwiseUpsamplingDecoder(
             inputs, strides, detail_channels, 1, deep_supervision, dropout, TARGET_PRIOR, norm
         )
 
-    def forward(self, image: Tensor, text: str | Sequence[str | None] | None = None) -> Tensor | TrainingOutput:
+    def forward(
+        self, image: Tensor, text: str | Sequence[str | None] | None = None, place: Tensor | None = None
+    ) -> Tensor | TrainingOutput:
         """Segment images.
 
         Args:
-            image: (B, 1, H, W) float in [0, 1]; any H and W. Sentences speak of places in the whole of it.
-            text: B sentences, or one that all images (all windows of one image) share; None or blank for no sentence.
+            image: (B, 1, H, W) float in [0, 1]; any H and W.
+            text: one sentence per image, or one for all; None or blank for no sentence.
+            place: (B, 4), where each image lies if it is a window: top, bottom, left and right edge as shares of the
+                whole image, of which the sentence speaks. None for whole images.
 
         Returns:
-            Logits (B, 1, H, W); in training a `TrainingOutput`.
+            logits (B, 1, H, W); in training a `TrainingOutput`.
 
         Raises:
-            InputError: text that is no string, or another number of sentences than of images.
+            InputError: a sentence is not a string, or the numbers of sentences and images differ.
         """
         height, width = image.shape[-2:]
         sentences = self.read(text, image)
         image = self.prepare(image)
-        levels = self.levels(self.backbone(image))
+        levels = self.levels(self.backbone(image), place)
         embedding, maps = self.compare(levels, sentences)
         deepest, enhanced = self.guide(levels, sentences, maps)
         details = self.detail_stem(image)
@@ -152,35 +134,35 @@ class TMCA(nn.Module):
             enhanced = [torch.cat(pair) for pair in zip(enhanced, unread)]
             details = [torch.cat([detail, detail[again]]) for detail in details]
         logits = self.decoder([*enhanced, deepest], details)
-        masks = [_crop(x, height, width, 1 << i) for i, x in enumerate(logits)]
+        masks = [crop_padding(x, height, width, 1 << i) for i, x in enumerate(logits)]
         if not self.training:
             return masks[0]
         if sentences is None or embedding is None or not self.align:
             return TrainingOutput(masks, None, again)
-        levels, maps = ([_crop(x, height, width, s) for x, s in zip(xs, STRIDES)] for xs in (levels, maps))
+        levels, maps = ([crop_padding(x, height, width, s) for x, s in zip(xs, STRIDES)] for xs in (levels, maps))
         each = (x.expand(len(image), *x.shape[1:]) for x in (embedding, sentences.semantics, sentences.present))
         return TrainingOutput(masks, AlignmentInput(levels, maps, *each), again)
 
     def read(self, text: str | Sequence[str | None] | None, image: Tensor) -> Sentences | None:
-        """Features of the sentences for images (B, ...); None if nothing is said."""
+        """Encode the sentences of images (B, ...); None if there is no sentence in evaluation."""
         texts = as_sentences(text, len(image))
         if self.texts is None or not (self.training or any(texts)):
             return None
         return self.texts(texts)
 
     def draw_again(self, sentences: Sentences | None, batch: int) -> Tensor:
-        """Which of B images that have a sentence are segmented without it too, in training: indices (R,)."""
+        """Draw the images that training also segments without their sentence: indices (R,)."""
         if sentences is None or not self.training:
             return torch.zeros(0, dtype=torch.int64)
         drawn = torch.rand(batch, device=sentences.present.device) < self.null_share
         return (sentences.present & drawn).nonzero()[:, 0]
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Mean 0 and deviation 1 an image; padded to what can be halved, two positions at least: (B, 1, H', W')."""
+        """Normalise each image and pad its sides to multiples: (B, 1, H', W')."""
         return pad_to_multiple(standardize(image), self.multiple)
 
     def compare(self, levels: list[Tensor], sentences: Sentences | None) -> tuple[Tensor | None, list[Tensor]]:
-        """Sentences in the levels' space (T, C), zero where absent, and each level's similarity map (B, 1, h, w)."""
+        """Map sentences into the space of the levels, (T, C), and compare: one map (B, 1, h, w) per level."""
         if self.sentence is None or sentences is None:
             return None, []
         embedding = self.sentence(sentences.pooled).masked_fill(~sentences.present[:, None], 0.0)
@@ -189,13 +171,8 @@ class TMCA(nn.Module):
     def guide(
         self, levels: list[Tensor], sentences: Sentences | None, maps: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Let the sentence fuse with the deepest level and enhance the target at every level: (B, C, h, w) each."""
+        """Fuse the sentence with the deepest level, and enhance its target at every level: (B, C, h, w) each."""
         deepest = levels[-1] if self.fusion is None else self.fusion(levels[-1], sentences)
         if sentences is None or not self.enhancements:
             return deepest, levels
         return deepest, [enhance(x, sentences, s) for enhance, x, s in zip(self.enhancements, levels, maps)]
-
-
-def _crop(x: Tensor, height: int, width: int, stride: int) -> Tensor:
-    """Without the padding, of which a part of a position stays."""
-    return x[..., : -(-height // stride), : -(-width // stride)]

@@ -1,4 +1,4 @@
-"""Sentences as features: of tokens, of the whole, and frozen ones that say how far two sentences are apart."""
+"""Sentences to features: of tokens, of the sentence, and fixed ones that measure how alike two sentences are."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from torch.nn.utils.rnn import pad_sequence
 from shared.backbones.text import TextEncoder, TextFeatures
 from shared.core.errors import InputError
 
-CACHED = 1024  # sentences of a frozen encoder that are kept
-PLACEHOLDER = "-"  # encoded, and never read, where a batch has no sentence at all
+CACHED = 1024  # sentences whose features a frozen encoder keeps
+PLACEHOLDER = "-"  # encoded for a batch without sentences, to get tensors of the right shape; masked out
 
 
 class Sentences(NamedTuple):
-    """Features of sentences, one for each of B images or one (T = 1) that all share; T is B or 1.
+    """Features of T sentences: T = B, one per image, or T = 1, one for all.
 
-    tokens: (T, L, D). mask: (T, L) bool, true for real tokens; all false where there is no sentence.
+    tokens: (T, L, D).
+    mask: (T, L) bool, true for real tokens; all false for an empty sentence.
     pooled: (T, D), of the whole sentence, not normalised.
-    semantics: (T, Y), no gradient; its cosines say how alike two sentences are.
-    present: (T,) bool, false where there is no sentence.
+    semantics: (T, Y), without gradient; cosines between them measure how alike two sentences are.
+    present: (T,) bool, false for an empty sentence.
     """
 
     tokens: Tensor
@@ -35,10 +36,10 @@ class Sentences(NamedTuple):
 
 
 class SentenceReader(nn.Module):
-    """Sentences -> features; each distinct sentence is encoded once, and once for all by a frozen encoder.
+    """Encode sentences; each distinct one once per batch, with a frozen encoder once per run.
 
-    `Sentences.semantics` does not learn: a frozen encoder's own features, or, since those of an encoder that learns
-    would move under the loss (and mean nothing at the start of one from scratch), `word_features` (our choice).
+    `Sentences.semantics` must not move under the loss. They are the pooled features of a frozen encoder, or the
+    `word_features` if the encoder learns.
 
     Args:
         encoder: of `shared.backbones.text.build_text_encoder`.
@@ -51,9 +52,9 @@ class SentenceReader(nn.Module):
         self.register_load_state_dict_post_hook(lambda module, _: module._cache.clear())
 
     def forward(self, sentences: list[str]) -> Sentences:
-        """Encode sentences; an empty string is no sentence.
+        """Encode sentences; an empty string stands for no sentence.
 
-        A sentence longer than the encoder takes is cut, with one warning that shows what was cut.
+        A sentence longer than the encoder's limit is cut, with one warning that shows the cut part.
         """
         distinct = list(dict.fromkeys(filter(None, sentences))) or [PLACEHOLDER]
         frozen = self.encoder.tuning == "frozen"
@@ -67,7 +68,7 @@ class SentenceReader(nn.Module):
 
     @torch.no_grad()
     def _remembered(self, distinct: list[str]) -> TextFeatures:
-        """Features of a frozen encoder, float32."""
+        """Encode with a frozen encoder, float32; features are kept between calls."""
         device = self.encoder.device
         if len(self._cache) > CACHED or any(pooled.device != device for _, pooled in self._cache.values()):
             self._cache.clear()
@@ -84,14 +85,14 @@ class SentenceReader(nn.Module):
 
 
 def as_sentences(text: str | Sequence[str | None] | None, batch: int) -> list[str]:
-    """Return one sentence for each of `batch` images, or one that all share; an empty string where there is none.
+    """Return one stripped sentence per image, or a single one for all; an empty string stands for no sentence.
 
     Args:
-        text: a sentence or None for all images, or a list of `batch` (or of one); None or blank for no sentence.
+        text: a sentence or None for all images, or a list with one or `batch` entries; None or blank for no sentence.
         batch: B.
 
     Raises:
-        InputError: another number of sentences, or something that is no string; one line.
+        InputError: the numbers of sentences and images differ, or an entry is not a string.
     """
     if text is None or isinstance(text, str):
         text = [text]
@@ -100,24 +101,24 @@ def as_sentences(text: str | Sequence[str | None] | None, batch: int) -> list[st
     for i, sentence in enumerate(text):
         if not (sentence is None or isinstance(sentence, str)):
             raise InputError(
-                f"text {i + 1} of {len(text)} is no string but a {type(sentence).__name__} ({sentence!r:.80}): "
+                f"text {i + 1} of {len(text)} is a {type(sentence).__name__} ({sentence!r:.80}), not a string: "
                 "give a sentence, or an empty string for none"
             )
     if len(text) not in (1, batch):
-        raise InputError(f"{len(text)} sentences for {batch} images: give one for each, or one that all share")
+        raise InputError(f"{len(text)} sentences for {batch} images: give one per image, or one for all")
     return [(sentence or "").strip() for sentence in text]
 
 
 def words_of(sentence: str) -> list[str]:
-    """The words in their order, in small letters, without punctuation."""
+    """Return the words of a sentence in order, in lower case, without punctuation."""
     return re.findall(r"\w+", sentence.lower())
 
 
 def word_features(sentences: Sequence[str]) -> Tensor:
-    """Which words and which pairs of neighbouring words a sentence has: (T, terms), 0 or 1.
+    """Mark which words and pairs of neighbouring words each sentence has: (T, terms), 0 or 1.
 
-    Pairs tell "left upper, right lower" from "left lower, right upper". Terms are those of these sentences alone, which
-    is enough for the cosines between them. Case and punctuation do not count.
+    Pairs distinguish "left upper, right lower" from "left lower, right upper". The terms are those of the given
+    sentences, which is enough for cosines between them. Case and punctuation are ignored.
     """
     found = [{*one, *pairwise(one)} for one in map(words_of, sentences)]
     terms = sorted(set().union(*found), key=str)

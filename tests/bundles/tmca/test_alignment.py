@@ -16,7 +16,7 @@ from tmca.alignment import (
     semantic_distance,
     target_distribution,
 )
-from tmca.network import AlignmentInput
+from tmca.outputs import AlignmentInput
 from tmca.texts import word_features
 from torch.nn import functional as F
 

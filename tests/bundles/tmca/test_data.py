@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tmca.attention_pictures import content_words, read_along, word_tokens
 from tmca.data import load_input, with_sentences
-from tmca.inferer import SentenceInferer, VariantInferer
 from tmca.mirror import RandMirrord
 from tmca.rephrase import RandRephrased
 from tmca.variants import choose_variants, shuffle, text_keys, with_variants
@@ -84,38 +83,6 @@ def test_variants(texts, reads, wanted):
     items = with_variants([{"text": text} for text in texts])
     assert choose_variants(items, reads) == wanted
     assert all(set(text_keys(wanted)) <= item.keys() for item in items)
-
-
-class Listening:
-    """A network that says how often it was asked, and shows for each image how long its sentence is."""
-
-    def __init__(self):
-        self.calls = 0
-
-    def __call__(self, image, text):
-        self.calls += 1
-        texts = text * (len(image) // len(text))
-        return torch.stack([torch.full_like(x, len(t)) for x, t in zip(image, texts)])
-
-
-@pytest.mark.parametrize("size", [32, 80])
-def test_windows_share_the_sentence_of_their_image(size):
-    network, image = Listening(), torch.rand(2, 1, size, 48)
-    found = SentenceInferer(roi_size=48, sw_batch_size=4)(image, network, ["ab", "abcd"])
-    assert found.shape == image.shape
-    torch.testing.assert_close(found[:, 0, 0, 0], torch.tensor([2.0, 4.0]))
-    assert torch.allclose(found, found[:, :, :1, :1].expand_as(found))
-    assert network.calls == (1 if size == 32 else 2)
-
-
-def test_no_sentence_for_windows():
-    assert SentenceInferer(roi_size=(32, 32))(torch.rand(1, 1, 40, 40), Listening()).max() == 0
-
-
-def test_variants_are_channels():
-    inferer = VariantInferer(SentenceInferer(roi_size=32))
-    found = inferer(torch.rand(2, 1, 32, 32), Listening(), ["a", "ab"], ["", ""], ["abc", "abcd"])
-    assert found[:, :, 0, 0].tolist() == [[1, 0, 3], [2, 0, 4]]
 
 
 def test_content_words():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses import DiceCELoss
 from tmca.losses import TMCALoss
-from tmca.network import AlignmentInput, TrainingOutput
+from tmca.outputs import AlignmentInput, TrainingOutput
 from torch.nn import functional as F
 
 from tests.bundles.running import assert_one_line, input_error

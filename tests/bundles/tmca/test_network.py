@@ -145,10 +145,10 @@ def test_another_order_of_the_batch_changes_the_order_alone(training):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ([LEFT, 3], ["text 2 of 2 is no string but a int (3)", "an empty string for none"]),
-        ([LEFT, float("nan")], ["text 2 of 2 is no string but a float (nan)"]),
+        ([LEFT, 3], ["text 2 of 2 is a int (3), not a string", "an empty string for none"]),
+        ([LEFT, float("nan")], ["text 2 of 2 is a float (nan), not a string"]),
         (torch.zeros(2), ["text is a Tensor", "a list of sentences"]),
-        ([LEFT] * 3, ["3 sentences for 2 images", "one for each"]),
+        ([LEFT] * 3, ["3 sentences for 2 images", "one per image"]),
         ([], ["0 sentences for 2 images"]),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_new_network_begins_as_its_twin_and_learns_from_the_first_step():
 
 def test_no_path_leads_from_a_mask_to_the_prediction():
     """The network is never given one; the loss, which is, has no state and leaves the network's as it is."""
-    assert list(inspect.signature(TMCA.forward).parameters) == ["self", "image", "text"]
+    assert list(inspect.signature(TMCA.forward).parameters) == ["self", "image", "text", "place"]
     network, loss, image = build(stir=True).train(), TMCALoss(), pictures()
     assert loss.state_dict() == {}
     output = network(image, LEFT)
