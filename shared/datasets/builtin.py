@@ -1,4 +1,4 @@
-"""How a folder of made cases is written: jobs over all cores, the data list last, nothing foreign overwritten."""
+"""Writing a folder of synthetic cases: on all cores, ``dataset.json`` last, and never over somebody's data."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from tqdm import tqdm
 from shared.core.errors import InputError
 from shared.core.files import write_atomic
 from shared.core.processes import end_with_parent
+from shared.datasets.datalist import read_datalist
 
 
 def already_made(target: Path, recipe: dict[str, Any], entries: Collection[str] | None = None) -> bool:
-    """Whether the data list `target` was made with `recipe`, so that nothing is left to do.
+    """Tell whether the data set was written completely by an earlier call with the same recipe.
 
     Args:
-        target: path of a ``dataset.json``, written last.
-        recipe: what determines the data; plain JSON types.
-        entries: names that an interrupted run may leave in the folder; anything else there (but hidden files) counts as
-            somebody's data. None does not look.
+        target: path of its ``dataset.json``, which is written last.
+        recipe: what determines the data, in plain JSON types.
+        entries: names that an interrupted call may have left in the folder; any other entry (except hidden files) is
+            taken for somebody's data. None skips this check.
 
     Raises:
-        InputError: the list is of another recipe or was not made here, or there is no list but foreign data.
-
+        InputError: `target` has another recipe or none, or the folder holds other data.
     """
     if target.exists():
         try:
-            found = json.loads(target.read_text()).get("recipe")
-        except (ValueError, AttributeError):
+            found = read_datalist(target).get("recipe")
+        except InputError:
             found = None
         if found != recipe:
-            what = "phantoms of another recipe" if found else "a dataset that was not made here"
-            raise InputError(f"{target} exists and holds {what}: choose another folder or remove it")
+            what = "phantoms of another recipe" if found else "a data set that was not made here"
+            raise InputError(f"{target} holds {what}: choose another folder or remove it")
         return True
     if entries is not None and target.parent.is_dir():
         names = sorted(entry.name for entry in target.parent.iterdir())
@@ -49,7 +49,7 @@ def already_made(target: Path, recipe: dict[str, Any], entries: Collection[str] 
 
 
 def write_datalist(target: Path, content: dict[str, Any]) -> None:
-    """Write `content` as JSON in one step, so that `target` is whole or absent whenever the process dies."""
+    """Write `content` to `target` as JSON; the file is complete or absent, even if the process is killed."""
     write_atomic(target, json.dumps(content, indent=1))
 
 
@@ -61,21 +61,20 @@ def run_jobs(
     description: str = "making phantoms",
     threads: bool = False,
 ) -> None:
-    """Call ``function(*job)`` for every job, on several cores if that pays, with a bar.
+    """Call ``function(*job)`` for every job, on several cores, with a progress bar.
 
     Args:
-        function: at module level, so that a fresh process finds it.
+        function: defined at module level, so that other processes can import it.
         jobs: arguments of each call.
-        workers: processes or threads; None takes the number of usable cores. A data loader's worker may have no
-            children: there, and with fewer than two workers, jobs run one after the other in this process.
-        progress: show a bar.
-        description: text before the bar.
-        threads: use threads, for functions that spend their time in numpy, scipy and Pillow, which leave the
-            interpreter free: no start-up time.
+        workers: number of processes or threads; None takes the number of usable cores. With one worker, and in a
+            data loader's worker (which may not start processes), the jobs run in this process.
+        progress: show the bar.
+        description: text in front of the bar.
+        threads: use threads instead of processes; they start at once, and suit functions that spend their time in
+            numpy, scipy and Pillow, which release the interpreter's lock.
 
     Raises:
         Exception: what `function` raises, from the first job that fails.
-
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     number = min(workers or usable, len(jobs))
@@ -98,5 +97,5 @@ def run_jobs(
                     done.result()
                     bar.update()
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # do not work through the rest before saying so
+                pool.shutdown(wait=False, cancel_futures=True)  # the error should not wait for the other jobs
                 raise

@@ -1,16 +1,16 @@
-"""A ``dataset.json`` that a bundle reads, from a public data set as its publisher lays it out.
+"""The data list of a public data set: a ``dataset.json`` that a bundle reads, from the files as they were published.
 
-Nothing is downloaded and no original is touched: labels that the bundle cannot read as they are become new files beside
-the list, in ``<layout>_labels``; so do images (``<layout>_images``) where a published file holds several.
+Nothing is downloaded and the published files stay as they are. Labels that the bundle cannot read are converted to new
+files beside the list, in ``<layout>_labels``; images, where a published file holds several, in ``<layout>_images``.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import random
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,13 +19,15 @@ from typing import Any
 
 import shared
 from shared.core.errors import InputError, require
-from shared.core.files import write_atomic
+from shared.core.files import whole, write_atomic
+from shared.core.messages import meant
 from shared.datasets.builtin import run_jobs
+from shared.datasets.datalist import read_datalist
 from shared.datasets.layouts import LAYOUTS
-from shared.datasets.layouts.layout import Case, Files, Layout, Made
+from shared.datasets.layouts.layout import Case, Conversion, Files, Layout
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
-NAME = "dataset.json"  # that the bundles look for
+NAME = "dataset.json"  # the file that the bundles look for
 
 
 def make_datalist(
@@ -37,25 +39,26 @@ def make_datalist(
     test_share: float = 0.2,
     progress: bool = True,
 ) -> Path:
-    """Write the data list of a public data set, and print what is in it, its terms and the next command.
+    """Write the data list of a public data set, and print its content, its licence and the command that trains on it.
 
-    Published splits are kept where they keep patients apart. Else, and for validation where only a test set is
+    Published splits are kept where they separate patients. Otherwise, and for validation where only a test set is
     published, patients are drawn with a seed. Cases without a published label are listed as ``unlabelled``.
 
     Args:
         layout: name of the data set, see `shared.datasets.layouts`.
-        folder: as it was unpacked; further folders around or beside it do no harm.
+        folder: the unpacked data set, or a folder that contains it.
         out: the new ``dataset.json``, or its folder; None for ``<layout>/dataset.json`` in the current folder.
-        seed: of the splits.
-        val_share, test_share: of the patients, in [0, 1).
-        progress: show a bar while files are made.
+        seed: seed of the splits.
+        val_share, test_share: shares of the patients, in [0, 1).
+        progress: show a bar while files are converted.
 
     Returns:
         The path of the list.
 
     Raises:
         InputError: an unknown layout, a folder that is absent, empty or of another layout, missing or unreadable files,
-            values that the data set does not have, an existing list that was not made here; all problems a line each.
+            label values that the data set does not have, or a list at `out` that this function did not write; one
+            line per problem.
     """
     wanted = find_layout(layout)
     source = Path(folder).expanduser().absolute()
@@ -84,27 +87,25 @@ def make_datalist(
 
 
 def find_layout(name: str) -> Layout:
-    """Return a layout by its name or another name of it; case and signs do not matter.
+    """Return a layout by its name or an alias; only letters and digits are compared, ignoring case.
 
     Raises:
-        InputError: there is none; the nearest is named.
+        InputError: there is none of that name.
     """
     known = {_letters(alias): layout for layout in LAYOUTS.values() for alias in (layout.name, *layout.aliases)}
     if (found := known.get(_letters(name))) is not None:
         return found
-    near = difflib.get_close_matches(_letters(name), known, n=1)
-    remedy = f"did you mean '{known[near[0]].name}'?" if near else f"there are {', '.join(LAYOUTS)}"
-    raise InputError(f"unknown layout '{name}': {remedy}")
+    raise InputError(f"unknown layout '{name}': {meant(str(name).lower(), LAYOUTS, 'there are ' + ', '.join(LAYOUTS))}")
 
 
 def find_cases(layout: Layout, folder: Path) -> list[Case]:
     """Return the cases in a folder, sorted by their names.
 
     Raises:
-        InputError: the folder is absent, has no case, a case misses files or occurs twice; a line each.
+        InputError: the folder is absent or has no case, a case lacks files (one line each) or occurs twice.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: give the one that {layout.title} was unpacked to")
+        raise InputError(f"{folder} is not a folder: give the one that {layout.title} was unpacked to")
     files = Files(folder, leave_out=(f"{layout.name}_labels", f"{layout.name}_images"))
     cases = sorted(layout.find(files), key=lambda case: case.case_id)
     require(files.problems)
@@ -120,8 +121,13 @@ def find_cases(layout: Layout, folder: Path) -> list[Case]:
 def draw_splits(cases: Sequence[Case], seed: int, val_share: float, test_share: float) -> dict[str, list[Case]]:
     """Return the cases of each split, in their order.
 
-    A patient is in one split: that of its published cases, else it is drawn. No patient is drawn for a split that the
-    publisher gives. Each share that is not 0 gets one patient at least, while one is left to train.
+    All cases of a patient are in one split: the published one, or one that is drawn. No patient is drawn for a split
+    that the publisher gives. Every split with a share above 0 gets at least one patient, and training keeps one.
+
+    Args:
+        cases: all cases of the data set.
+        seed: seed of the draw.
+        val_share, test_share: shares of the patients without a published split, in [0, 1).
     """
     given = {case.patient: case.split for case in cases if case.split and case.label}
     free = sorted({case.patient for case in cases if case.label} - given.keys())
@@ -131,7 +137,8 @@ def draw_splits(cases: Sequence[Case], seed: int, val_share: float, test_share: 
     for split, share in shares.items():
         if share and split not in given.values() and len(free) - len(drawn) > 1:
             first = len(drawn)
-            drawn |= dict.fromkeys(free[first : first + max(1, round(share * len(free)))], split)
+            count = min(max(1, round(share * len(free))), len(free) - first - 1)
+            drawn |= dict.fromkeys(free[first : first + count], split)
     place = {**dict.fromkeys(free, "training"), **drawn, **given}
     lists: dict[str, list[Case]] = {split: [] for split in SPLITS}
     for case in cases:
@@ -140,34 +147,35 @@ def draw_splits(cases: Sequence[Case], seed: int, val_share: float, test_share: 
 
 
 def _target(layout: Layout, out: str | os.PathLike | None) -> Path:
-    """Return the path of the list; an existing one must have been made here, for the same layout."""
+    """Return the path of the list; an existing file there must be an earlier list of the same layout."""
     target = Path(out).expanduser() if out else Path(layout.name)
     if target.suffix != ".json":
         target = target / NAME
     if target.name != NAME:
-        raise InputError(f"--out {out}: the bundles read a file of the name {NAME}: give another folder instead")
+        raise InputError(f"--out {out}: the bundles read a file of the name {NAME}: give a folder")
     if target.exists():
         try:
-            made = json.loads(target.read_text(encoding="utf-8")).get("layout")
-        except (ValueError, AttributeError):
-            made = None
-        if made != layout.name:
-            what = f"a list of {made}" if made else "a list that was not made here"
+            listed = read_datalist(target).get("layout")
+        except InputError:
+            listed = None
+        if listed != layout.name:
+            what = f"a list of {listed}" if listed else "a list that was not made here"
             raise InputError(f"{target} is {what}: give another --out")
     return target.absolute()
 
 
 def _write_files(layout: Layout, cases: Sequence[Case], home: Path, progress: bool) -> dict[str, dict[str, Any]]:
-    """Make what has to be made; return the item of each case, paths below `home` relative to it.
+    """Convert what has to be converted; return the item of each case, with paths below `home` relative to it.
 
     Raises:
-        InputError: what the files that are made from cannot give, a line a case.
+        InputError: files that cannot be converted, one line per case.
     """
     problems: list[str] = []
 
-    def make(case: Case, made: Made, path: Path) -> None:
+    def convert(case: Case, conversion: Conversion, path: Path) -> None:
         try:
-            made.write(path)
+            with whole(path) as draft:
+                conversion.write(draft)
         except InputError as error:
             problems.append(f"case {case.case_id}: {error}")
 
@@ -175,15 +183,14 @@ def _write_files(layout: Layout, cases: Sequence[Case], home: Path, progress: bo
     done = []
     for case in cases:
         for key in ("image", "label"):
-            made = getattr(case, key)
-            if isinstance(made, Made):
-                path = home / f"{layout.name}_{key}s" / f"{case.case_id}{made.suffix}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                jobs.append((case, made, path))
+            conversion = getattr(case, key)
+            if isinstance(conversion, Conversion):
+                path = home / f"{layout.name}_{key}s" / f"{case.case_id}{conversion.suffix}"
+                jobs.append((case, conversion, path))
                 case = replace(case, image=path) if key == "image" else replace(case, label=path)
         done.append(case)
     if jobs:
-        run_jobs(make, jobs, progress=progress, description=f"files of {layout.title}", threads=True)
+        run_jobs(convert, jobs, progress=progress, description=f"files of {layout.title}", threads=True)
     require(sorted(problems))
     return {case.case_id: _item(case, home) for case in done}
 
@@ -210,38 +217,35 @@ def _summary(layout: Layout, cases: Sequence[Case], splits: dict[str, list[Case]
     patients = len({case.patient for case in cases})
     domains = sorted({case.domain for case in cases if case.domain})
     labels = ", ".join(f"{value} {name}" for value, name in layout.classes.items())
-    speechless = sum(case.text is None for case in cases)
+    without = sum(case.text is None for case in cases)
     lines = [
         f"{layout.title}: {len(cases)} cases of {patients} patients or scans: {counts}",
         f"labels    {labels}",
         *([f"domains   {', '.join(domains)}"] if domains else []),
-        *(
-            [f"sentences {speechless} of {len(cases)} cases have none"]
-            if layout.bundle == "tmca" and speechless
-            else []
-        ),
+        *([f"sentences {without} of {len(cases)} cases have none"] if layout.bundle == "tmca" and without else []),
         *([f"note      {layout.note}"] if layout.note else []),
         f"licence   {layout.licence}",
         f"source    {layout.source}",
         f"list      {target}",
-        f"next      {next_command(layout, target.parent)}",
+        f"next      {training_command(layout, target.parent)}",
     ]
     return lines
 
 
-def next_command(layout: Layout, dataset_dir: Path) -> str:
+def training_command(layout: Layout, dataset_dir: Path) -> str:
     """Return the command that trains the layout's bundle on the list in a folder."""
     home = Path(shared.__file__).resolve().parents[1]
     bundle = next((f for f in (home / "bundles" / layout.bundle, home) if (f / layout.bundle).is_dir()), None)
     configs = Path(os.path.relpath(bundle)) / "configs" if bundle else Path(layout.bundle) / "configs"
     files = [f"{configs}/{name}.json" for name in ("train", *layout.configs)]
-    config = files[0] if len(files) == 1 else '"[' + ",".join(f"'{file}'" for file in files) + ']"'
+    config = shlex.quote(files[0]) if len(files) == 1 else '"[' + ",".join(f"'{file}'" for file in files) + ']"'
     options = f" {layout.options}" if layout.options else ""
-    return f"python -m monai.bundle run --config_file {config} --dataset_dir {dataset_dir}{options}"
+    folder = shlex.quote(str(dataset_dir))
+    return f"python -m monai.bundle run --config_file {config} --dataset_dir {folder}{options}"
 
 
 def list_layouts() -> str:
-    """Return a table of the layouts."""
+    """Return a table of the layouts: name, bundle and title."""
     width = max(map(len, LAYOUTS))
     rows = (f"{layout.name:<{width}}  {layout.bundle:<12}  {layout.title}" for layout in LAYOUTS.values())
     return "\n".join(rows)

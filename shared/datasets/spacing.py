@@ -1,4 +1,4 @@
-"""Whether the size of a voxel can be believed."""
+"""Voxel sizes: which files state them in millimetres."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import nibabel as nib
 from shared.core.missing import present
 from shared.io.dicom_files import has_dicom
 
-KNOWN, NOMINAL = "mm", "nominal"  # what ``spacing`` of a case in a data list may say
-SCANNER = 1  # code of a NIfTI transform that a scanner's geometry gave
+KNOWN = "mm"  # value of ``spacing`` in a data list; any other, such as "nominal", means that the size is unknown
+SCANNER = 1  # code of a NIfTI transform that comes from the scanner
 
 
 def spacing_is_known(item: Mapping[str, Any]) -> bool:
-    """Tell whether volumes in mL may be read off a case.
+    """Tell whether the voxel size of a case is known, so that volumes can be given in mL.
 
-    A case's own ``"spacing": "mm"`` or ``"nominal"`` in the data list decides. Else DICOM is believed, a NIfTI file if
-    it names its unit of length or says that its transform is the scanner's, and a picture is not.
+    ``"spacing": "mm"`` or ``"nominal"`` of the case in the data list decides. Without it, the size is known for DICOM
+    and for NIfTI files that name their unit of length or say that their transform is the scanner's; it is unknown for
+    pictures.
 
     Args:
         item: a case, with ``image`` (a path, or a list of paths and None).

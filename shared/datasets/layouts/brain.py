@@ -1,7 +1,7 @@
-"""Brain lesions, for BrainSegDMLF: ``image`` is FLAIR, T1, T1 after contrast, T2, None for what a set does not have.
+"""Brain lesions, for BrainSegDMLF: ``image`` is FLAIR, T1, T1 after contrast, T2, with None for a missing sequence.
 
-BraTS's regions are unions of 1 necrosis, 2 oedema, 3 or 4 enhancing tumour (``brats.json``); elsewhere 1 is the lesion.
-Layouts as read in public code of each set; ISLES's FLAIR lies on a grid of its own and is left out.
+BraTS's labels are 1 necrosis, 2 oedema, 3 or 4 enhancing tumour, whose unions are the regions of ``brats.json``; in the
+other data sets 1 is the lesion. The layouts are those that public code for each data set reads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from shared.datasets.layouts.convert import binary, remap
-from shared.datasets.layouts.layout import Case, Files, Layout, Made, part
+from shared.datasets.layouts.layout import Case, Conversion, Files, Layout, published_split
 
 LESION = {0: "background", 1: "lesion"}
 TUMOUR = {0: "background", 1: "necrosis", 2: "oedema", 3: "enhancing tumour", 4: "enhancing tumour"}
@@ -19,7 +19,7 @@ SEQUENCES = ("flair", "t1", "t1ce", "t2")
 
 
 def brats(files: Files) -> Iterator[Case]:
-    """BraTS 2018 to 2021: ``<case>/<case>_{flair,t1,t1ce,t2,seg}.nii.gz``; 2018's names end in a scan's number."""
+    """BraTS 2018 to 2021: ``<case>/<case>_{flair,t1,t1ce,t2,seg}.nii.gz``; names of 2018 end in a scan number."""
     for found in files.find(r"(?P<case>Brats[^/]+)_flair\.nii(\.gz)?"):
         case = found["case"]
         image = [files.need(files.volume(found, f"{case}_{s}"), case, f"{case}_{s}.nii.gz") for s in SEQUENCES]
@@ -29,7 +29,7 @@ def brats(files: Files) -> Iterator[Case]:
 def brats_2023(files: Files) -> Iterator[Case]:
     """BraTS 2023 and later: ``<case>/<case>-{t2f,t1n,t1c,t2w,seg}.nii.gz``, 3 is the enhancing tumour.
 
-    2024's value 4, the resection cavity, becomes background. Paediatric cases have other values and are not taken.
+    Value 4 of 2024, the resection cavity, becomes background. Paediatric cases have other values and are left out.
     """
     values = {1: 1, 2: 2, 3: 3, 4: 0}
     for found in files.find(r"(?P<case>BraTS-(?P<patient>(GLI|MEN|MET|SSA|GoAT)-\w+)(-\w+)?)-t2f\.nii(\.gz)?"):
@@ -37,7 +37,8 @@ def brats_2023(files: Files) -> Iterator[Case]:
         names = [f"{case}-{sequence}" for sequence in ("t2f", "t1n", "t1c", "t2w")]
         image = [files.need(files.volume(found, name), case, f"{name}.nii.gz") for name in names]
         seg = files.volume(found, f"{case}-seg")
-        yield Case(case, found["patient"], image, Made(".nii.gz", partial(remap, seg, values, None)) if seg else None)
+        label = Conversion(".nii.gz", partial(remap, seg, values, None)) if seg else None
+        yield Case(case, found["patient"], image, label)
 
 
 def msd(files: Files) -> Iterator[Case]:
@@ -47,7 +48,7 @@ def msd(files: Files) -> Iterator[Case]:
         label = None
         if found["part"].lower() == "tr":
             source = files.need(files.named(f"{case}.nii.gz", folder="labelsTr"), case, f"labelsTr/{case}.nii.gz")
-            label = Made(".nii.gz", partial(remap, source, {1: 2, 2: 1, 3: 4}, None)) if source else None
+            label = Conversion(".nii.gz", partial(remap, source, {1: 2, 2: 1, 3: 4}, None)) if source else None
         yield Case(case, case, files.path(found), label)
 
 
@@ -68,8 +69,8 @@ def wmh(files: Files) -> Iterator[Case]:
         case = f"{found['site']}_{found['number']}"
         t1 = files.need(files.volume(found, "T1"), case, f"{found['home']}/pre/T1.nii.gz")
         source = files.beside(found, "../wmh.nii.gz")
-        label = Made(".nii.gz", partial(remap, source, {1: 1, 2: 0}, None)) if source else None
-        split = part(found, testing="test")
+        label = Conversion(".nii.gz", partial(remap, source, {1: 1, 2: 0}, None)) if source else None
+        split = published_split(found, testing="test")
         yield Case(case, case, [files.path(found), t1, None, None], label, split, found["site"])
 
 
@@ -83,7 +84,7 @@ def atlas(files: Files) -> Iterator[Case]:
 
 
 def open_ms(files: Files) -> Iterator[Case]:
-    """Open MS data, cross-sectional: ``[MNI|coregistered_resampled|coregistered]/patient01/``, the first there is."""
+    """Open MS data, cross-sectional: the first existing of ``{MNI,coregistered_resampled,coregistered}/patient01/``."""
     registered = ("FLAIR", "T1W", "T1WKS", "T2W", "consensus_gt")
     end = "_N4_noneck_reduced_winsor_regtoFLAIR"
     brain = [f"{name}{end}_brain_N4_regtoMNI" for name in ("FLAIR", "T1", "T1POST", "T2")]
@@ -96,7 +97,7 @@ def open_ms(files: Files) -> Iterator[Case]:
             *image, mask = (files.volume(found, name, f"{case}_{name}") for name in names)
             for name, path in zip(names, image):
                 files.need(path, case, f"{name}.nii.gz")
-            yield Case(case, case, image, Made(".nii.gz", partial(binary, mask)) if mask else None)
+            yield Case(case, case, image, Conversion(".nii.gz", partial(binary, mask)) if mask else None)
         if matches:
             return
 
@@ -126,7 +127,7 @@ LAYOUTS = [
         brats_2023,
         ("brats",),
         channels=SEQUENCES,
-        note="2024's resection cavity (4) is background here; paediatric cases have other values and are not taken",
+        note="the resection cavity (4) of 2024 becomes background; paediatric cases have other values and are left out",
         aliases=("brats2024", "brats2025"),
     ),
     Layout(

@@ -1,7 +1,7 @@
 """Pictures with a sentence, for TMCA: label pictures of 0 and 1.
 
-Sentences stand in tables beside the pictures (`sentences.py`); a picture without one goes by the image
-alone. Layouts as read in public code of each set, and as LViT's authors share them.
+Sentences come from tables beside the pictures (`sentences.py`); not every picture has one. The layouts are those that
+public code for each data set reads, and those of LViT's authors.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from functools import partial
 from pathlib import Path
 
 from shared.datasets.layouts.convert import Layer, paint
-from shared.datasets.layouts.layout import Case, Files, Layout, Made, part, plain
+from shared.datasets.layouts.layout import Case, Conversion, Files, Layout, as_name, published_split
 from shared.datasets.layouts.sentences import read_sentences
 
 PICTURES = r"(images?|img|frames)/(?P<case>[^/]+)\.(png|jpg|jpeg|bmp|tif)"
 MASKS = ("labelcol", "label", "labels", "masks", "mask", "Ground-truths", "GTs", "GT")
 
 
-def _label(picture: Path, *masks: Path) -> Made:
-    return Made(".png", partial(paint, picture, [Layer(mask, 1) for mask in masks], False))
+def _label(picture: Path, *masks: Path) -> Conversion:
+    return Conversion(".png", partial(paint, picture, [Layer(mask, 1) for mask in masks], False))
 
 
 def _pairs(files: Files, patient: Callable[[str], str], published_test: bool) -> Iterator[Case]:
-    """Pictures in a folder ``img``, ``images`` or ``frames``; masks of their names, or ``mask_<name>``, beside it."""
+    """Find pictures in ``img``, ``images`` or ``frames``, and masks ``<name>`` or ``mask_<name>`` in folders beside."""
     sentences = read_sentences(files)
     for found in files.find(PICTURES):
         picture, stem = files.path(found), found["case"]
@@ -33,15 +33,15 @@ def _pairs(files: Files, patient: Callable[[str], str], published_test: bool) ->
         mask = files.beside(found, *(f"../{folder}/{name}" for folder in MASKS for name in names))
         files.need(mask, stem, f"mask of {found[0]}")
         text = next((sentences[name] for name in names if name in sentences), None)
-        split = part(found, testing="test") if published_test else None
-        yield Case(plain(stem), patient(stem), picture, _label(picture, mask) if mask else None, split, text=text)
+        split = published_split(found, testing="test") if published_test else None
+        yield Case(as_name(stem), patient(stem), picture, _label(picture, mask) if mask else None, split, text=text)
 
 
 def qata(files: Files) -> Iterator[Case]:
     """QaTa-COV19 v2: ``{Train Set,Test Set}/{Images,Ground-truths}/``, or LViT's ``Train_Folder/{img,labelcol}/``.
 
-    Patients are named ``sub-S...``; pictures ``covid_N`` without a patient count as one each. The published split of
-    training and validation shares patients, so it is drawn anew; the published test set stays.
+    Patients are named ``sub-S...``; every picture ``covid_N`` counts as a patient of its own. The published training
+    and validation sets share patients, so validation is drawn anew; the published test set stays.
     """
     return _pairs(files, lambda name: (re.match(r"sub-S\d+", name) or [name])[0], published_test=True)
 
@@ -49,7 +49,7 @@ def qata(files: Files) -> Iterator[Case]:
 def mosmed(files: Files) -> Iterator[Case]:
     """MosMedData+: ``{frames,masks}/<name>.png``, or LViT's ``Train_Folder/{img,labelcol}/``.
 
-    The published split has most test slices from scans that train, so it is drawn anew, scan by scan.
+    Most published test slices come from scans that also train, so the split is drawn anew, scan by scan.
     """
     scan = r"(Morozov_study_\d+|Jun_.*?case_?\d+)"
     return _pairs(files, lambda name: (re.search(scan, name) or [name])[0], published_test=False)
@@ -61,10 +61,10 @@ def kvasir(files: Files) -> Iterator[Case]:
 
 
 def busi(files: Files) -> Iterator[Case]:
-    """BUSI: ``{benign,malignant,normal}/benign (1).png``, ``benign (1)_mask.png``, ``..._mask_1.png``, united."""
+    """BUSI: ``{benign,malignant,normal}/benign (1).png``; a label unites ``benign (1)_mask.png``, ``_mask_1.png``."""
     sentences = read_sentences(files)
     for found in files.find(r"(?P<kind>benign|malignant|normal)/(?P<case>[^/]+ \(\d+\))\.png"):
-        case, picture = plain(found["case"]), files.path(found)
+        case, picture = as_name(found["case"]), files.path(found)
         names = [f"{found['case']}_mask{end}.png" for end in ("", "_1", "_2", "_3")]
         masks = [path for name in names if (path := files.beside(found, name))]
         files.need(masks[0] if masks else None, case, names[0])
@@ -86,7 +86,7 @@ LAYOUTS = [
         "https://www.kaggle.com/datasets/aysendegerli/qatacov19-dataset, sentences: https://github.com/HUANGLIZI/LViT",
         qata,
         configs=("qata",),
-        note="the sentences tell where the mask lies: report scores without and with another's sentence too",
+        note="the sentences tell where the mask lies: also report scores without a sentence and with a shuffled one",
         aliases=("qata",),
     ),
     _layout(
@@ -123,6 +123,6 @@ LAYOUTS = [
         "https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
         busi,
         options="--target tumour",
-        note="no patient is named: pictures of one patient may be in two splits",
+        note="patients are not named: pictures of one patient may be in two splits",
     ),
 ]

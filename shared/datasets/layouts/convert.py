@@ -1,7 +1,7 @@
-"""New files from published ones: label values of the bundle, single volumes of a cine, single eyes of a stereo pair.
+"""Conversions of published files: other label values, single frames of a cine, one view of a stereo pair.
 
-Each function writes its last argument, `target`, and leaves its sources as they are. Bound to their sources by
-`functools.partial` they are the `write` of a `shared.datasets.layouts.layout.Made`.
+Each function reads its sources and writes its last argument, `target`. With the sources bound by `functools.partial` it
+is the `write` of a `shared.datasets.layouts.layout.Conversion`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Layer:
 
     Attributes:
         mask: grey picture.
-        value: of the label.
-        low, high: the grey values that count, both included; low None: more than half of the mask's brightest value,
-            which reads masks of 0 and 1, of 0 and 255, and JPG.
+        value: label value of these pixels.
+        low, high: the range of grey values that belong to them, both included. Without `low` it begins above half of
+            the brightest value in the mask, which suits masks of 0 and 1, of 0 and 255, and JPG.
     """
 
     mask: Path
@@ -38,11 +38,11 @@ class Layer:
 
 
 def paint(size_of: Path, layers: Sequence[Layer], left_half: bool, target: Path) -> None:
-    """Paint layers in order, later ones on top, and write a grey PNG.
+    """Paint layers in order, later ones on top, and write the label as a grey PNG.
 
     Args:
-        size_of: the picture; masks of another size are brought to its own (nearest pixel).
-        layers: of the label.
+        size_of: the picture; masks of another size are resized to it (nearest pixel).
+        layers: the layers.
         left_half: keep the left half, as `crop_left` does with the picture.
         target: the new file.
 
@@ -67,15 +67,16 @@ def crop_left(source: Path, target: Path) -> None:
 
 
 def fill_outline(size_of: Path, outline: Path, value: int, target: Path) -> None:
-    """Write a grey PNG of the polygon in a text file of RIM-ONE r2.
+    """Fill the polygon of a text file of RIM-ONE r2 and write it as a grey PNG.
 
-    The file has a heading, then x and y in turn, a number a line, up to the line "Ellipse parameters"; the first point
-    is the centre, the others are the outline.
+    The file has a heading, then x and y alternately, one number per line, up to the line "Ellipse parameters". The
+    first point is the centre, the others are the outline.
 
     Raises:
         InputError: a file cannot be read, or holds no outline.
     """
-    lines = re.split(r"ellipse", outline.read_text(errors="replace"), flags=re.IGNORECASE)[0].splitlines()[1:]
+    text = outline.read_text(encoding="utf-8", errors="replace")
+    lines = re.split(r"ellipse", text, flags=re.IGNORECASE)[0].splitlines()[1:]
     numbers = [int(float(word)) for line in lines for word in re.findall(r"-?\d+(?:\.\d+)?", line)]
     points = list(zip(numbers[::2], numbers[1::2]))[1:]
     if len(points) < 3:
@@ -91,15 +92,14 @@ def remap(source: Path, values: Mapping[int, int], frame: int | None, target: Pa
 
     Args:
         source: NIfTI (X, Y, Z), or (X, Y, Z, T) with `frame`.
-        values: of the file -> new; 0 stays 0. Any other value is an error: the data set is not the one that was named.
-        frame: of the fourth axis, from 0; None for a volume.
+        values: value in the file -> new value; 0 stays 0. Other values mean that this is another data set.
+        frame: index on the fourth axis, from 0; None for a volume.
         target: the new file.
 
     Raises:
         InputError: the file cannot be read, has no such frame, or holds another value.
     """
-    image = _volume(source, frame)
-    array = np.asanyarray(image.dataobj)
+    image, array = _read(source, frame)
     if array.dtype.kind == "f" and np.allclose(array, np.rint(array), rtol=0, atol=1e-3):
         array = np.rint(array)  # a file with a slope decodes 1 to 0.9999999
     wrong = sorted({float(value) for value in np.unique(array)} - {0.0, *map(float, values)})
@@ -115,30 +115,30 @@ def remap(source: Path, values: Mapping[int, int], frame: int | None, target: Pa
 
 
 def binary(source: Path, target: Path) -> None:
-    """Write a mask as 0 and 1, uint8: what is above half of the largest value, so that resampled masks do too."""
-    image = _volume(source, None)
-    array = np.asanyarray(image.dataobj)
+    """Write a mask as 0 and 1, uint8; 1 is above half of the largest value, which also suits resampled masks."""
+    image, array = _read(source, None)
     label = (array > array.max() / 2).astype(np.uint8)
     nib.save(nib.Nifti1Image(label, image.affine), target)
 
 
 def take_frame(source: Path, frame: int, target: Path) -> None:
-    """Write one volume of a cine (X, Y, Z, T), with its type and geometry; frames count from 0.
+    """Write one frame (counted from 0) of a cine (X, Y, Z, T), with its data type and geometry.
 
     Raises:
         InputError: the file cannot be read or has no such frame.
     """
-    nib.save(_volume(source, frame), target)
+    nib.save(_read(source, frame)[0], target)
 
 
-def _volume(source: Path, frame: int | None) -> Any:
+def _read(source: Path, frame: int | None) -> tuple[Any, np.ndarray]:
+    """Return a volume, or a frame of a cine, and its array."""
     try:
         image: Any = nib.load(source)
-        if frame is None:
-            return image
-        if image.ndim != 4 or not 0 <= frame < image.shape[3]:
-            raise InputError(f"{source} has no frame {frame}: its shape is {' x '.join(map(str, image.shape))}")
-        return image.slicer[..., frame]
+        if frame is not None:
+            if image.ndim != 4 or not 0 <= frame < image.shape[3]:
+                raise InputError(f"{source} has no frame {frame}: its shape is {' x '.join(map(str, image.shape))}")
+            image = image.slicer[..., frame]
+        return image, np.asanyarray(image.dataobj)
     except InputError:
         raise
     except Exception as error:

@@ -1,6 +1,7 @@
 """Fundus photographs, for EM-CLIP: label pictures of 0 background, 100 optic disc, 200 optic cup (inside the disc).
 
-Layouts as read in public code of each set; every published mask differs, so every label is made.
+The layouts are those that public code for each data set reads. Each publishes masks in its own form, so every label is
+converted.
 """
 
 from __future__ import annotations
@@ -10,25 +11,23 @@ from functools import partial
 from pathlib import Path
 
 from shared.datasets.layouts.convert import Layer, crop_left, fill_outline, paint
-from shared.datasets.layouts.layout import Case, Files, Layout, Made, part, plain
+from shared.datasets.layouts.layout import Case, Conversion, Files, Layout, as_name, published_split
 
 DISC, CUP = 100, 200
 CLASSES = {0: "background", DISC: "optic disc", CUP: "optic cup"}
 DISC_ONLY = ("optic disc",)
-THREE_OF_FOUR = 160  # raters: their share of 255 is 64, 128, 191 or 255
-WHOLE = (
-    "whole photographs: the shipped fundus weights expect them cropped round the disc (two to three of its diameters)"
-)
+THREE_OF_FOUR = 160  # grey value; one to four raters are 64, 128, 191 and 255
+WHOLE = "whole photographs: the shipped fundus weights expect a crop around the disc (two to three disc diameters wide)"
 
 
-def _painted(picture: Path, *layers: Layer, left_half: bool = False) -> Made:
-    return Made(".png", partial(paint, picture, layers, left_half))
+def _painted(picture: Path, *layers: Layer, left_half: bool = False) -> Conversion:
+    return Conversion(".png", partial(paint, picture, layers, left_half))
 
 
 def drishti(files: Files) -> Iterator[Case]:
     """Drishti-GS: ``{Training,Test}/Images/.../drishtiGS_002.png``, ``.../drishtiGS_002_{ODseg,cupseg}Softmap.png``.
 
-    A soft map is the share of four experts; three of them make the label.
+    A soft map gives the share of four experts; a pixel is labelled where three of them agree.
     """
     for found in files.find(r"Images/(.*/)?(?P<case>drishtiGS_\d+)\.png"):
         case, picture = found["case"], files.path(found)
@@ -38,22 +37,22 @@ def drishti(files: Files) -> Iterator[Case]:
             files.need(cup, case, f"{case}_cupsegSoftmap.png")
         both = [Layer(path, value, THREE_OF_FOUR) for path, value in ((disc, DISC), (cup, CUP)) if path]
         label = _painted(picture, *both) if both else None
-        yield Case(case, case, picture, label, part(found, testing="test"), "drishti_gs")
+        yield Case(case, case, picture, label, published_split(found, testing="test"), "drishti_gs")
 
 
 def rim_one_r2(files: Files) -> Iterator[Case]:
-    """RIM-ONE r2: ``{Normal,Glaucoma and suspicious}/Im001.jpg`` and ``Im001-gs.txt``, the disc's outline."""
+    """RIM-ONE r2: ``{Normal,Glaucoma and suspicious}/Im001.jpg`` and ``Im001-gs.txt``, the outline of the disc."""
     for found in files.find(r"(?P<group>Normal|Glaucoma[^/]*)/(?P<case>Im\d+)\.jpg"):
         case, picture = found["case"], files.path(found)
         outline = files.need(files.named(f"{case}-gs.txt"), case, f"{case}-gs.txt")
-        label = Made(".png", partial(fill_outline, picture, outline, DISC)) if outline else None
+        label = Conversion(".png", partial(fill_outline, picture, outline, DISC)) if outline else None
         yield Case(case, case, picture, label, domain="rim_one_r2", labelled=DISC_ONLY)
 
 
 def rim_one_r3(files: Files) -> Iterator[Case]:
     """RIM-ONE r3: ``Healthy/Stereo Images/N-1-L.jpg``, ``Healthy/Average_masks/N-1-L-{Disc,Cup}-Avg.png``.
 
-    A picture holds two views side by side, the left one was annotated: both are cut in half.
+    A picture holds two views side by side, of which the left one was annotated; picture and label keep the left half.
     """
     for found in files.find(r"Stereo Images/(?P<case>(?P<patient>[NGS]-\d+)-[LR])\.jpg"):
         case, picture = found["case"], files.path(found)
@@ -63,13 +62,13 @@ def rim_one_r3(files: Files) -> Iterator[Case]:
         files.need(cup, case, f"{case}-Cup-Avg.png")
         layers = [Layer(path, value) for path, value in ((disc, DISC), (cup, CUP)) if path]
         label = _painted(picture, *layers, left_half=True)
-        yield Case(case, found["patient"], Made(".png", partial(crop_left, picture)), label, domain="rim_one_r3")
+        yield Case(case, found["patient"], Conversion(".png", partial(crop_left, picture)), label, domain="rim_one_r3")
 
 
 def refuge(files: Files) -> Iterator[Case]:
-    """REFUGE: ``{g,n}0001.jpg`` (training, Zeiss), ``V0001.jpg``, ``T0001.jpg`` (Canon), masks ``.bmp`` of their names.
+    """REFUGE: ``{g,n}0001.jpg`` (training, Zeiss), ``V0001.jpg``, ``T0001.jpg`` (Canon); masks ``g0001.bmp`` ...
 
-    In a mask 0 is the cup, 128 the disc, 255 the background. The Canon's are unseen in training: all of them test.
+    In a mask 0 is the cup, 128 the disc, 255 the background. All pictures of the Canon test, as an unseen camera.
     """
     for found in files.find(r"(?P<case>(?P<kind>[gnVT])\d{4})\.jpg"):
         case, picture, canon = found["case"], files.path(found), found["kind"].lower() in "vt"
@@ -83,10 +82,10 @@ def refuge(files: Files) -> Iterator[Case]:
 def riga(files: Files) -> Iterator[Case]:
     """RIGA+: ``RIGA/BinRushed/BinRushed1/image1.tif``, ``RIGA-mask/BinRushed/BinRushed1/image1-1.tif`` (first rater).
 
-    In a mask 128 is the cup, other values above 0 are the rim. BinRushed and Magrabia train, MESSIDOR's bases test.
+    In a mask 128 is the cup, other values above 0 are the rim. BinRushed and Magrabia train, the MESSIDOR sets test.
     """
     for found in files.find(r"RIGA-mask/(?P<place>(?P<domain>[^/]+)/(.*/)?)(?P<name>[^/]+)-1\.(tif|png|jpg)"):
-        case = plain(found["place"] + found["name"])
+        case = as_name(found["place"] + found["name"])
         top = "../" * (found["place"].count("/") + 1)
         names = [f"{top}RIGA/{found['place']}{found['name']}.{end}" for end in ("tif", "jpg", "png", "JPG")]
         picture = files.need(files.beside(found, *names), case, f"RIGA/{found['place']}{found['name']}.tif")
@@ -104,7 +103,7 @@ def idrid(files: Files) -> Iterator[Case]:
         picture = files.need(files.named(f"{case}.jpg"), case, f"{case}.jpg")
         if picture:
             label = _painted(picture, Layer(files.path(found), DISC))
-            yield Case(case, case, picture, label, part(found, testing="test"), "idrid", labelled=DISC_ONLY)
+            yield Case(case, case, picture, label, published_split(found, testing="test"), "idrid", labelled=DISC_ONLY)
 
 
 def _layout(name: str, title: str, shape: str, licence: str, source: str, find, note: str = "", aliases=()) -> Layout:
@@ -128,7 +127,7 @@ LAYOUTS = [
         "research use; do not redistribute",
         "http://medimrg.webs.ull.es/research/retinal-imaging/rim-one",
         rim_one_r2,
-        "the disc alone was outlined",
+        "only the disc was outlined",
     ),
     _layout(
         "rim_one_r3",
@@ -137,7 +136,7 @@ LAYOUTS = [
         "research use; do not redistribute",
         "http://medimrg.webs.ull.es/research/retinal-imaging/rim-one",
         rim_one_r3,
-        "of each stereo pair the left view, which was outlined",
+        "the left view of each stereo pair, which is the one that was outlined",
     ),
     _layout(
         "refuge",
@@ -165,6 +164,6 @@ LAYOUTS = [
         "CC BY 4.0",
         "https://ieee-dataport.org/open-access/indian-diabetic-retinopathy-image-dataset-idrid",
         idrid,
-        f"{WHOLE}; the disc alone was outlined",
+        f"{WHOLE}; only the disc was outlined",
     ),
 ]

@@ -1,6 +1,7 @@
 """Cardiac MR, for EM-CLIP with ``cardiac.json``: 1 left ventricle, 2 myocardium, 3 right ventricle.
 
-M&Ms counts like that, ACDC the other way round, MS-CMRSeg in hundreds. Layouts as read in public code of each set.
+M&Ms has these values, ACDC the reverse order, MS-CMRSeg hundreds. The layouts are those that public code for each data
+set reads.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pandas as pd
 
 from shared.core.errors import InputError
 from shared.datasets.layouts.convert import remap, take_frame
-from shared.datasets.layouts.layout import Case, Files, Layout, Made, part
+from shared.datasets.layouts.layout import Case, Conversion, Files, Layout, published_split
 
 CLASSES = {0: "background", 1: "left ventricle", 2: "myocardium", 3: "right ventricle"}
 SAME = {1: 1, 2: 2, 3: 3}
@@ -23,9 +24,9 @@ PROCESSED = {2: 1, 1: 2, 3: 3}
 
 
 def mnms(files: Files) -> Iterator[Case]:
-    """M&Ms: ``Training/Labeled/<code>/<code>_sa.nii.gz`` (cine), ``<code>_sa_gt.nii.gz``, frames and vendor in a table.
+    """M&Ms: ``Training/Labeled/<code>/<code>_sa.nii.gz`` (cine), ``<code>_sa_gt.nii.gz``, and a table of frames.
 
-    The published validation cases of vendors that are trained on (A, B) validate; all others, and the test set, test.
+    The published validation cases of the training vendors (A, B) validate; the others and the published test set test.
     Cases without labels are left out.
     """
     table = _mnms_table(files)
@@ -38,19 +39,19 @@ def mnms(files: Files) -> Iterator[Case]:
             files.problems.append(f"case {code}: not in the table of {files.folder}: complete the download")
             continue
         row = table[code]
-        split = part(found, testing="test", validation="valid")
+        split = published_split(found, testing="test", validation="valid")
         if split == "validation" and row["vendor"] not in "AB":
             split = "testing"
         for phase in ("ED", "ES"):
             frame = int(row[phase.lower()])
-            image = Made(".nii.gz", partial(take_frame, cine, frame))
-            label = Made(".nii.gz", partial(remap, masks, SAME, frame))
+            image = Conversion(".nii.gz", partial(take_frame, cine, frame))
+            label = Conversion(".nii.gz", partial(remap, masks, SAME, frame))
             domain = f"vendor_{row['vendor']}"
             yield Case(f"{code}_{phase}", code, image, label, split, domain, phase=phase)
 
 
 def _mnms_table(files: Files) -> dict[str, dict[str, str]]:
-    """Return code -> vendor, ed, es; an empty dict where no case was found either."""
+    """Return code -> vendor, ed, es; an empty dict for a folder that holds neither table nor cases."""
     tables = files.find(r"[^/]*M[^/]*Dataset_information[^/]*\.csv")
     if not tables:
         if files.find(r"[A-Z0-9]{6}_sa\.nii\.gz"):
@@ -71,10 +72,11 @@ def acdc(files: Files) -> Iterator[Case]:
         patient, frame = found["patient"], found["frame"]
         mask = files.volume(found, f"{patient}_frame{frame}_gt")
         info = files.beside(found, "Info.cfg")
-        phases = dict(re.findall(r"^(E[DS]):\s*(\d+)", info.read_text(), re.MULTILINE)) if info else {}
+        text = info.read_text(encoding="utf-8", errors="replace") if info else ""
+        phases = dict(re.findall(r"^(E[DS]):\s*(\d+)", text, re.MULTILINE))
         phase = next((name for name, number in phases.items() if int(number) == int(frame)), None)
-        label = Made(".nii.gz", partial(remap, mask, REVERSED, None)) if mask else None
-        split = part(found, testing="test")
+        label = Conversion(".nii.gz", partial(remap, mask, REVERSED, None)) if mask else None
+        split = published_split(found, testing="test")
         case = f"{patient}_{phase or 'frame' + frame}"
         yield Case(case, patient, files.path(found), label, split, "acdc", phase=phase)
 
@@ -82,18 +84,18 @@ def acdc(files: Files) -> Iterator[Case]:
 def ms_cmrseg(files: Files) -> Iterator[Case]:
     """MS-CMRSeg 2019: ``patient1_{C0,LGE,T2}[_manual].nii.gz``, or ``{bSSFP,LGE}/{image,label}_1.nii.gz``.
 
-    The second is the copy that work on domain generalisation shares (1 myocardium, 2 left, 3 right ventricle).
+    The second is the copy that papers on domain generalisation use (1 myocardium, 2 left, 3 right ventricle).
     """
     names = {"C0": "bSSFP", "LGE": "LGE", "T2": "T2"}
     for found in files.find(r"(?P<patient>patient\d+)_(?P<sequence>C0|LGE|T2)\.nii\.gz"):
         case = f"{found['patient']}_{found['sequence']}"
         mask = files.named(f"{case}_manual.nii.gz")
-        label = Made(".nii.gz", partial(remap, mask, HUNDREDS, None)) if mask else None
+        label = Conversion(".nii.gz", partial(remap, mask, HUNDREDS, None)) if mask else None
         domain = names[found["sequence"].upper()]
         yield Case(f"{found['patient']}_{domain}", found["patient"], files.path(found), label, domain=domain)
     for found in files.find(r"(?P<domain>bSSFP|LGE)/image_(?P<number>\d+)\.nii\.gz"):
         mask = files.volume(found, f"label_{found['number']}")
-        label = Made(".nii.gz", partial(remap, mask, PROCESSED, None)) if mask else None
+        label = Conversion(".nii.gz", partial(remap, mask, PROCESSED, None)) if mask else None
         patient = f"patient{found['number']}"
         yield Case(f"{patient}_{found['domain']}", patient, files.path(found), label, domain=found["domain"])
 
@@ -129,7 +131,7 @@ LAYOUTS = [
         "terms of the challenge, registration; do not redistribute",
         "https://zmiclab.github.io/zxh/0/mscmrseg19",
         ms_cmrseg,
-        "the same patients have several sequences: no patient is in two splits",
+        "patients have several sequences; no patient is in two splits",
         "--source bSSFP",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Sentences of language-guided data sets: tables with the columns ``Image`` and ``Description``, as LViT's."""
+"""Sentences of language-guided data sets: tables with columns ``Image`` and ``Description``, as LViT has them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.datasets.layouts.layout import Files
 
 
 def read_sentences(files: Files) -> dict[str, str]:
-    """Return file name -> sentence from every such table (.xlsx, .csv) of a folder; other tables are left aside.
+    """Return file name -> sentence from every such table (.xlsx, .csv) of a folder; other tables are ignored.
 
     Raises:
         InputError: a table cannot be read.

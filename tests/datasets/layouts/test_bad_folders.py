@@ -1,4 +1,4 @@
-"""What is wrong with a folder, a list or a name is said in a line each; nothing is written then."""
+"""Faults of a folder, a list or a name are reported in one line each, and no list is written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -27,6 +28,13 @@ def overwrite(pattern: str, text: str):
 
 def other_values(root: Path) -> None:
     volume(sorted(root.rglob("*labelsTr/*"))[0], blocks(1, 2, 7))
+
+
+def cut_label(root: Path) -> None:
+    path = sorted(root.rglob("*labelsTr/*"))[0]
+    noise = np.random.default_rng(0).integers(0, 4, (40, 40, 9)).astype(np.int16)
+    volume(path, noise)
+    path.write_bytes(path.read_bytes()[:-2000])
 
 
 def no_frame(root: Path) -> None:
@@ -53,6 +61,7 @@ CASES = [
     ("msd_brain", remove("labelsTr/*"), ["case BRATS_001: no labelsTr/BRATS_001.nii.gz"]),
     ("msd_brain", other_values, ["BRATS_001", "holds 7 where 0, 1, 2, 3 are published", "is it this data set?"]),
     ("msd_brain", overwrite("labelsTr/*", "no volume"), ["BRATS_001", "cannot be read", "get the file again"]),
+    ("msd_brain", cut_label, ["BRATS_001", "cannot be read", "get the file again"]),
     ("msd_brain", twice, ["case BRATS_001 occurs 2 times", "one copy"]),
     ("isles2022", remove("*_adc.nii.gz"), ["no sub-strokecase0001_ses-0001_adc.nii.gz"]),
     ("wmh2017", remove("T1.nii.gz"), ["no ", "pre/T1.nii.gz"]),

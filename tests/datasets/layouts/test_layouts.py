@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from shared.datasets.datalist import expand_datalist
 from shared.datasets.layouts import LAYOUTS
 from shared.datasets.preflight import check_pictures
 from shared.datasets.preflight import preflight as check_brain
-from shared.datasets.public import SPLITS, find_layout, make_datalist, next_command
+from shared.datasets.public import SPLITS, find_layout, make_datalist, training_command
 from shared.io.pictures import LoadPictured, LoadPictureLabeld
 from shared.io.volumes import LoadLabeld, LoadSequencesd
 from shared.options.overrides import default_values, unknown_overrides
@@ -115,9 +116,9 @@ def test_the_bundle_takes_it(made, tmp_path):
             np.testing.assert_array_equal(found, wanted)
 
 
-def test_the_next_command_is_of_the_bundle(made):
+def test_the_training_command_is_of_the_bundle(made):
     layout = LAYOUTS[made["name"]]
-    command = next_command(layout, Path("/data/set"))
+    command = training_command(layout, Path("/data/set"))
     assert f"bundles/{layout.bundle}/configs/train.json" in command and "--dataset_dir /data/set" in command
     for file in layout.configs:
         assert f"/configs/{file}.json" in command
@@ -160,6 +161,18 @@ def test_the_seed_draws_the_splits(tmp_path):
 def test_shares(tmp_path):
     half = places(build("kvasir_seg", tmp_path, val_share=0.4, test_share=0.0))
     assert [len(half[split]) for split in SPLITS] == [3, 2, 0, 0]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_large_shares_leave_a_patient_to_train(tmp_path, share):
+    splits = places(build("kvasir_seg", tmp_path, val_share=share, test_share=share))
+    assert splits["training"] and splits["validation"]
+
+
+def test_the_command_to_train_quotes_a_folder_with_spaces():
+    command = training_command(LAYOUTS["acdc"], Path("/data/my hearts"))
+    words = shlex.split(command)
+    assert words[words.index("--dataset_dir") + 1] == "/data/my hearts"
 
 
 def test_sentences_come_from_the_tables(tmp_path):
