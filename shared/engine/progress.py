@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 import ignite.distributed as idist
@@ -45,14 +45,20 @@ def mean_loss(output: Any) -> dict[str, float]:
 
 
 def heading(
-    name: str, data: str, counts: dict[str, int], device: Any, amp: bool, network: torch.nn.Module, encoder: str
+    name: str,
+    data: str,
+    counts: Mapping[str, int | Sized],
+    device: Any,
+    amp: bool,
+    network: torch.nn.Module,
+    encoder: str,
 ) -> None:
     """Print the first line of a run: what runs on which data.
 
     Args:
         name: name of the method.
         data: what the cases are, e.g. "phantoms".
-        counts: number of cases per list, e.g. ``{"train": 40, "validation": 8}``.
+        counts: lists of cases by name, or the numbers of their cases, e.g. ``{"train": 40, "validation": 8}``.
         device: device of the network.
         amp: whether the network may compute in lower precision.
         network: its parameters are counted.
@@ -61,6 +67,7 @@ def heading(
     if idist.get_rank() != 0:
         return
     parameters = sum(p.numel() for p in network.parameters()) / 1e6
-    split = ", ".join(f"{n} {part}" for part, n in counts.items())
+    numbers = {part: cases if isinstance(cases, int) else len(cases) for part, cases in counts.items()}
+    split = ", ".join(f"{n} {part}" for part, n in numbers.items())
     size = f"{parameters:.1f} M parameters, encoder {encoder}"
-    print(f"{name}  {sum(counts.values())} {data} ({split})  {describe(device, amp)}  {size}", flush=True)
+    print(f"{name}  {sum(numbers.values())} {data} ({split})  {describe(device, amp)}  {size}", flush=True)

@@ -1,4 +1,4 @@
-"""What the recipes of the shipped weights share: data lists of their own, trainings that go on where they stopped."""
+"""Steps of the recipes that make the shipped weights: data lists, resumable trainings, mixing of weights."""
 
 from __future__ import annotations
 
@@ -13,46 +13,61 @@ from monai.bundle import run
 from shared.core.errors import InputError
 from shared.core.files import write_atomic
 from shared.datasets.cases import Items
-from shared.engine.run_folder import save_checkpoint
+from shared.engine.run_folder import BEST, save_checkpoint
 
 
 def write_datalist(folder: Path, **lists: Items) -> Path:
-    """Write ``<folder>/dataset.json`` with the lists by name; return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "dataset.json").write_text(json.dumps(lists, indent=1))
+    """Write ``<folder>/dataset.json`` with the lists by name and return the folder."""
+    write_atomic(folder / "dataset.json", json.dumps(lists, indent=1))
     return folder
 
 
 def repeated(items: Items, times: int) -> Items:
-    """Every case so many times, each time under another name."""
+    """Return every case `times` times, each time with another ``case_id``."""
     return [{**item, "case_id": f"{item['case_id']}_{n}"} for n in range(times) for item in items]
 
 
 def train_once(config_file: str | Sequence[str], output: Path, **options: Any) -> Path:
-    """Train, going on where it was stopped, and not at all where it is complete; return the path of the weights."""
+    """Train, unless an earlier call has finished; a training that was stopped goes on.
+
+    Args:
+        config_file: the bundle's config, or several that are merged.
+        output: output folder.
+        options: overrides of the config.
+
+    Returns:
+        The path of the weights.
+    """
     if not (output / "metrics.json").is_file():  # the report is the last thing that a training writes
         run(config_file=config_file, output_dir=str(output), resume=True, **options)
-    return output / "models" / "model.pt"
+    return output / "models" / BEST
 
 
 def kept(file: str | Path, path: Path) -> Path:
-    """Copy a file on the first run of a recipe; return the copy, which later runs take though the file has changed."""
+    """Copy a file in the first run of a recipe; later runs take the copy, even if the file has changed.
+
+    Returns:
+        The path of the copy.
+
+    Raises:
+        InputError: there is neither the file nor a copy.
+    """
     if not path.is_file():
         if not Path(file).is_file():
             raise InputError(f"weights {file} not found: give the path of a file")
-        write_atomic(path, Path(file).read_bytes())  # a part of it would be taken for the whole by the next run
+        write_atomic(path, Path(file).read_bytes())
     return path
 
 
 def between(before: Path, after: Path, share: float, path: Path) -> Path:
-    """Write weights on the line between a network's before and after a further training; return their path.
+    """Interpolate between a network's weights before and after a further training, and return the path of the result.
 
-    They often keep what the first knew and have nearly all that the second learnt (WiSE-FT, Wortsman 2022).
+    The mixture often keeps what the first training taught and has nearly all of the second (WiSE-FT, Wortsman 2022).
 
     Args:
         before, after: files of weights of one network.
-        share: 0 for `before`, 1 for `after`; masks and tokens are those of `after`.
-        path: to write; its folder is made.
+        share: 0 for `before`, 1 for `after`. Integer and boolean tensors are those of `after`.
+        path: file to write; its folder is created.
     """
     old, new = (torch.load(file, map_location="cpu", weights_only=True) for file in (before, after))
     mixed = {k: torch.lerp(old[k].float(), v.float(), share) if v.is_floating_point() else v for k, v in new.items()}
@@ -61,9 +76,9 @@ def between(before: Path, after: Path, share: float, path: Path) -> Path:
 
 
 def ship(weights: Path, path: Path) -> None:
-    """Write weights for the repository, as float16: half of the bytes, and networks load them as their own float32.
+    """Write weights for the repository as float16, half of the size; networks load them as float32.
 
-    Masks and tokens among them stay as they are.
+    Integer and boolean tensors keep their type.
     """
     state = torch.load(weights, map_location="cpu", weights_only=True)
     save_checkpoint({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)

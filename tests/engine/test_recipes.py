@@ -1,4 +1,4 @@
-"""Recipes of weights: lists that load, trainings that run once and are taken up where they stopped."""
+"""Recipes of weights: lists that load, trainings that run once and are resumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.engine import recipes
 from shared.engine.recipes import between, kept, repeated, ship, train_once, write_datalist
 
 
-def test_lists_are_found_again(tmp_path):
+def test_written_lists_are_read_again(tmp_path):
     item = {"image": str(tmp_path / "a.png"), "case_id": "a"}
     folder = write_datalist(tmp_path / "new" / "lists", training=repeated([item], 3), validation=[item])
     assert [case["case_id"] for case in expand_datalist(folder / "dataset.json", "training")] == ["a_0", "a_1", "a_2"]
@@ -20,12 +20,12 @@ def test_lists_are_found_again(tmp_path):
     assert item["case_id"] == "a"
 
 
-def test_a_complete_training_is_left_alone(tmp_path, monkeypatch):
+def test_a_complete_training_is_not_repeated(tmp_path, monkeypatch):
     trained = []
 
     def train(output_dir, **options):
         trained.append(options)
-        (tmp_path / "metrics.json").write_text("{}")
+        (tmp_path / "metrics.json").write_text("{}", encoding="utf-8")
 
     monkeypatch.setattr(recipes, "run", train)
     for _ in range(2):
@@ -33,7 +33,7 @@ def test_a_complete_training_is_left_alone(tmp_path, monkeypatch):
     assert trained == [{"config_file": "train.json", "resume": True, "epochs": 3}]
 
 
-def test_a_training_that_dies_is_taken_up_again(tmp_path, monkeypatch):
+def test_a_stopped_training_is_resumed(tmp_path, monkeypatch):
     def die(resume, **options):
         assert resume
         raise KeyboardInterrupt
@@ -58,7 +58,7 @@ def test_shipped_weights_are_half_as_large_and_load_as_float32(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 0.75, 1])
-def test_between_two_trainings(tmp_path, share):
+def test_interpolation_between_two_trainings(tmp_path, share):
     torch.manual_seed(0)
     old = {"kept": torch.randn(99).half(), "moved": torch.randn(9).half(), "count": torch.tensor(3)}
     new = {"kept": old["kept"].float(), "moved": torch.randn(9), "count": torch.tensor(5)}
@@ -68,14 +68,14 @@ def test_between_two_trainings(tmp_path, share):
     mixed = torch.load(path, weights_only=True)
     torch.testing.assert_close(mixed["moved"], (1 - share) * old["moved"].float() + share * new["moved"])
     assert mixed["count"] == 5
-    ship(path, tmp_path / "shipped.pt")  # what a training left alone is the same to the bit, so git need not store it
+    ship(path, tmp_path / "shipped.pt")  # frozen weights are the same to the bit, so git stores nothing new
     assert torch.equal(torch.load(tmp_path / "shipped.pt", weights_only=True)["kept"], old["kept"])
 
 
-def test_what_a_recipe_began_with_stays_though_the_file_is_overwritten(tmp_path):
+def test_a_recipe_keeps_the_file_of_its_first_run(tmp_path):
     file, copy = tmp_path / "model.pt", tmp_path / "work" / "begin.pt"
     with pytest.raises(InputError, match="model.pt not found"):
         kept(file, copy)
     for content in ("old", "new"):
-        file.write_text(content)
-        assert kept(file, copy).read_text() == "old"
+        file.write_text(content, encoding="utf-8")
+        assert kept(file, copy).read_text(encoding="utf-8") == "old"

@@ -1,16 +1,16 @@
-"""Make ``models/model.pt``: fundus, from photographs of one real camera and phantoms of four made ones.
+"""Make ``models/model.pt`` (fundus) from photographs of one real camera and phantoms of four synthetic cameras.
 
     python bundles/emclip/emclip/make_weights.py --real_dir <folder of Drishti-GS> --work_dir <folder>
 
-The folder holds a ``dataset.json`` with lists ``training`` and ``validation``. No other real camera is seen. First real
-photographs alone, then beside phantoms, so that the weights know both. A stopped run goes on where it was.
+The folder holds a ``dataset.json`` with the lists ``training`` and ``validation``. The first training takes real
+photographs, the second photographs and phantoms. A training that was stopped is resumed by the same command.
 
     python bundles/emclip/emclip/make_weights.py ... --begin_with bundles/emclip/models/model.pt
 
-goes on from weights: the second training alone, longer; the image tower and the pixel decoder's layers stay as they
-are, so that git stores a seventh of the file anew; then three quarters of the way from the old weights to the new ones.
-So the weights of today were made of those before them.
-(``model_cardiac.pt`` comes from ``benchmarks/unseen_domains.py run cardiac ours --weights``, and `ship` halves it.)
+starts from existing weights: it runs a longer second training in which the image tower and the layers of the pixel
+decoder are frozen, so that git stores only a seventh of the file anew, and then moves the old weights three quarters of
+the way to the new ones. The present weights were made in this way from their predecessors. ``model_cardiac.pt`` comes
+from ``benchmarks/unseen_domains.py run cardiac ours --weights`` and `ship`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,22 @@ from shared.datasets.datalist import expand_datalist  # noqa: E402
 from shared.engine.recipes import between, kept, repeated, ship, train_once, write_datalist  # noqa: E402
 
 TRAIN = str(BUNDLE / "configs" / "train.json")
-SIZE = {"image_size": [192, 192]}  # finer than they are used at: as good there, and better than at 128
+SIZE = {"image_size": [192, 192]}  # larger than in use, where it is more accurate than training at 128
 REAL = {"epochs": 400, "val_interval": 100, **SIZE}  # about half an hour of one core with bfloat16
 MIXED = {"epochs": 20, "val_interval": 5, "learning_rate": 0.0007, **SIZE}
 RENEWABLE = "$[p for n, p in @network.named_parameters() if not n.startswith(('encoder.', 'layers.'))]"
 RENEWED = {"epochs": 32, "val_interval": 32, "learning_rate": 0.001, "optimizer#params": RENEWABLE, **SIZE}
-WAY = 0.75  # cups of phantoms are as good as before, those of photographs nearly as good as at the end
-REPEAT = 6  # times a real photograph is seen in an epoch of the second training
+WAY = 0.75  # keeps the accuracy on cups of phantoms, and nearly all of the gain on cups of photographs
+REPEAT = 6  # repetitions of a real photograph in an epoch of the second training
 
 
 def main(real_dir: str, work_dir: str, begin_with: str | None = None) -> None:
-    """Run both trainings and put the weights into ``models/model.pt``; the best epoch on real images is kept.
+    """Run both trainings and write ``models/model.pt``, the weights of the best epoch on real images.
 
-    `begin_with`, a file of weights, takes the place of the first training.
+    Args:
+        real_dir: folder of the real photographs.
+        work_dir: folder for phantoms, lists and trainings.
+        begin_with: file of weights that replaces the first training.
     """
     work = Path(work_dir).absolute()
     real = Path(real_dir).absolute() / "dataset.json"
@@ -55,7 +58,7 @@ def main(real_dir: str, work_dir: str, begin_with: str | None = None) -> None:
     mixed = write_datalist(
         work / "lists", training=photographs + phantoms, validation=expand_datalist(real, "validation")
     )
-    output = work / ("mixed" if begin_with is None else "renewed")  # both may share a folder
+    output = work / ("mixed" if begin_with is None else "renewed")  # two recipes may use one work_dir
     weights = train_once(TRAIN, output, dataset_dir=str(mixed), weights=str(first), **second)
     if begin_with is not None:
         weights = between(first, weights, WAY, work / "between" / "model.pt")

@@ -1,11 +1,11 @@
-"""Make ``models/model.pt``: chest X-rays with their sentences, of QaTa-COV19 and phantoms.
+"""Make ``models/model.pt`` from chest X-rays with their sentences: QaTa-COV19 and phantoms.
 
     python bundles/tmca/tmca/make_weights.py --real_dir <folder of QaTa-COV19> --work_dir <folder>
 
-The folder holds a ``dataset.json`` with lists ``training`` and ``validation``, of different patients. First small real
-images alone, then larger ones beside phantoms, so that the weights know both. The best epoch is chosen on real
-images. A stopped run goes on where it was. (The weights of today were made when 20 to 30 of 100 sentences were dropped
-instead of images segmented twice.)
+The folder holds a ``dataset.json`` with the lists ``training`` and ``validation``, of different patients. The first
+training takes small real images, the later ones larger images and phantoms. The best epoch is chosen on real images. A
+training that was stopped is resumed by the same command. (The present weights are older than the second pass without
+the sentence: their training dropped 20 to 30 % of the sentences instead.)
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tmca.phantoms.dataset import make_chest_phantoms  # noqa: E402
 CONFIGS = [str(BUNDLE / "configs" / name) for name in ("train.json", "qata.json")]
 
 
-# Small images first: most is learnt at a fifth of the time. The last two go round once more. Five hours of one core in
-# float32, then two with bfloat16.
+# Small images first: they teach most in a fifth of the time. The last two steps repeat small and large images. In all
+# five hours on one core in float32, then two with bfloat16.
 REAL = {"epochs": 10, "val_interval": 5, "image_size": 128}
 MIXED = {"epochs": 10, "val_interval": 2, "image_size": 160, "learning_rate": 0.001}
 LARGE = {"epochs": 4, "val_interval": 4, "image_size": 224, "learning_rate": 0.001}
@@ -40,7 +40,12 @@ PHANTOMS = 240
 
 
 def main(real_dir: str, work_dir: str) -> None:
-    """Run all steps and put the weights into ``models/model.pt``."""
+    """Run all steps and write ``models/model.pt``.
+
+    Args:
+        real_dir: folder of QaTa-COV19.
+        work_dir: folder for phantoms, lists and trainings.
+    """
     work = Path(work_dir).absolute()
     real = Path(real_dir).absolute() / "dataset.json"
     weights = train_once(CONFIGS, work / "real", dataset_dir=str(real.parent), overlays=0, **REAL)
