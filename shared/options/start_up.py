@@ -16,9 +16,11 @@ from shared.core.errors import InputError, install_one_line_errors, require
 from shared.options.overrides import wrong_overrides
 from shared.options.typed_words import altered_texts, read_texts, read_words
 
+LABEL_TRAINING = "monailabel.interfaces.utils.app"  # the module that MONAI Label's training processes run
+
 
 def prepare(home: Path) -> None:
-    """Check the release of `shared` and, in MONAI's own command line, set up errors and exit.
+    """Check the release of `shared` and, in a process that runs one config, set up errors and exit.
 
     The bundle's ``prepare.py`` calls it each time a component of a config needs the bundle's code.
 
@@ -28,7 +30,7 @@ def prepare(home: Path) -> None:
     Raises:
         InputError: another release of `shared` is loaded.
     """
-    if is_command_line():
+    if is_command_line() or _main_module() == LABEL_TRAINING:
         install_one_line_errors()
         warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
         atexit.unregister(end_caching)
@@ -58,8 +60,13 @@ def start(workflow: ConfigWorkflow | None, bundle_root: str) -> None:
 
 def is_command_line() -> bool:
     """Tell whether this process is ``python -m monai.bundle``, and not a program that reads a bundle's config."""
+    return _main_module() == "monai.bundle.__main__"
+
+
+def _main_module() -> str | None:
+    """Return the module that ``python -m`` runs."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name == "monai.bundle.__main__"
+    return None if spec is None else spec.name
 
 
 def end_caching() -> None:

@@ -1,4 +1,7 @@
-"""The bundles behind a real MONAI Label server, over REST; MONAILABEL_PYTHON names the interpreter that has it."""
+"""The bundles behind a real MONAI Label server, over REST; MONAILABEL_PYTHON names the interpreter that has it.
+
+The last part sends what an attacker could send, with the token and without.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from tests.bundles.running import ROOT, environment
 from tests.serving.labelling import KINDS, SENTENCES, lies_on, read, write_studies
@@ -29,17 +33,30 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="MONAILABEL_PYTHON is not set"),
 ]
 PATIENCE = 300  # seconds
-OPTIONS: dict[str, dict[str, Any]] = {  # another mask than without
+TOKEN = "a-token-of-the-tests-of-32-letters"
+OPTIONS: dict[str, dict[str, Any]] = {  # each changes the mask
     "brainsegdmlf": {"overlap": 0.8},
     "emclip_cardiac": {"largest_component": False},
     "tmca": {"sentence": SENTENCES[0]},
 }
+JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=cut"
 ENDINGS = {"brain": "_flair.nii.gz", "heart": ".nii.gz", "eye": ".png", "chest": ".png"}
+
+
+def form(**params: Any) -> bytes:
+    """Return the body of a form with the options of a request."""
+    return urllib.parse.urlencode({"params": json.dumps(params)}).encode()
+
+
+def part(name: str, content: bytes, file: str | None = None) -> bytes:
+    """Return one part of a multipart body; `file` is the name of an uploaded file."""
+    head = f'--cut\r\nContent-Disposition: form-data; name="{name}"' + (f'; filename="{file}"' if file else "")
+    return head.encode() + b"\r\nContent-Type: application/octet-stream\r\n\r\n" + content + b"\r\n"
 
 
 @dataclass
 class Server:
-    """A running server: its address, its folders, its log."""
+    """A running server: its address, its folders and its log."""
 
     url: str
     app: Path
@@ -47,24 +64,37 @@ class Server:
     log: Path
     own: Path  # folders with the images and labels of one kind each
 
-    def ask(self, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
-        request = urllib.request.Request(self.url + path, data=body, headers={"Content-Type": kind})
+    def ask(self, path: str, body: bytes | None = None, kind: str = JSON) -> bytes:
+        """Return the answer to a request that succeeds."""
+        status, answer = self.answer(path, body, kind)
+        assert status == 200, f"{path}: {status} {answer[:500]!r}\n{self.text()[-6000:]}"
+        return answer
+
+    def answer(
+        self, path: str, body: bytes | None = None, kind: str = JSON, method: str | None = None, **headers: str
+    ) -> tuple[int, bytes]:
+        """Return status and content of the answer to a request; `headers` replace those of a client with the token."""
+        given = {"Content-Type": kind, "Authorization": f"Bearer {TOKEN}", **headers}
+        request = urllib.request.Request(self.url + path, data=body, headers=given, method=method)
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-                return answer.read()
+                return answer.status, answer.read()
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{path}: {error.code}\n{self.log.read_text()[-6000:]}") from error
+            return error.code, error.read()
+
+    def text(self) -> str:
+        """Return the log."""
+        return self.log.read_text(encoding="utf-8")
 
     def infer(self, model: str, image: str, folder: Path, **params: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The label map of an image, with its affine."""
-        body = urllib.parse.urlencode({"params": json.dumps({"device": "cpu", **params})}).encode()
-        answer = self.ask(f"/infer/{model}?image={image}&output=image", body, "application/x-www-form-urlencoded")
+        """Return the label map of an image and its affine."""
+        answer = self.ask(f"/infer/{model}?image={image}&output=image", form(device="cpu", **params), FORM)
         file = folder / f"answer{'.png' if answer.startswith(b'PNG', 1) else '.nii.gz'}"
         file.write_bytes(answer)
         return read(file)
 
     def train(self, model: str, **params: Any) -> dict[str, Any]:
-        """Train in a process of the server's; what it says at the end."""
+        """Train in a process of the server; return the status at its end."""
         request = {"max_epochs": 1, "device": "cpu", "val_split": 0.34, **params}
         self.ask(f"/train/{model}", json.dumps(request).encode())
         end = time.monotonic() + PATIENCE
@@ -73,10 +103,10 @@ class Server:
             if status["status"] not in ("SUBMITTED", "RUNNING"):
                 return status
             time.sleep(1)
-        raise AssertionError(f"no end of training\n{self.log.read_text()[-6000:]}")
+        raise AssertionError(f"no end of training\n{self.text()[-6000:]}")
 
     def label(self, kind: str) -> None:
-        """Let the images of one kind alone have labels."""
+        """Keep only the labels of the images of one kind."""
         final = self.studies / "labels" / "final"
         shutil.rmtree(final)
         shutil.copytree(self.own / kind / "labels" / "final", final)
@@ -97,7 +127,11 @@ def server(tmp_path_factory) -> Iterator[Server]:
     command = [str(PYTHON), "-m", "shared", "label", "--studies", str(studies), "--app", str(folder / "app")]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT
+            [*command, "--port", str(port)],
+            cwd=ROOT,
+            env={**environment(), "LABEL_TOKEN": TOKEN},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         try:
             running = Server(f"http://127.0.0.1:{port}", folder / "app", studies, log, own)
@@ -111,13 +145,13 @@ def server(tmp_path_factory) -> Iterator[Server]:
 def _wait(server: Server, process: subprocess.Popen) -> None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        assert process.poll() is None, server.log.read_text()[-6000:]
+        assert process.poll() is None, server.text()[-6000:]
         try:
-            urllib.request.urlopen(f"{server.url}/info/", timeout=5).close()
-            return
+            if server.answer("/info/")[0] == 200:
+                return
         except OSError:
             time.sleep(1)
-    raise AssertionError(f"the server does not answer\n{server.log.read_text()[-6000:]}")
+    raise AssertionError(f"the server does not answer\n{server.text()[-6000:]}")
 
 
 def image_of(kind: str, number: int = 0) -> str:
@@ -147,7 +181,7 @@ def test_label_map_lies_on_the_image(server, tmp_path, model):
 
 @pytest.mark.parametrize("model", list(OPTIONS))
 def test_options_take_effect(server, tmp_path, model):
-    image = image_of(KINDS[model], 2)  # of hearts one that is hard to see, in which windows and pieces differ
+    image = image_of(KINDS[model], 2)  # the noisiest: there windows and components differ
     plain, _ = server.infer(model, image, tmp_path)
     assert not np.array_equal(server.infer(model, image, tmp_path, **OPTIONS[model])[0], plain)
     np.testing.assert_array_equal(server.infer(model, image, tmp_path)[0], plain)
@@ -157,12 +191,8 @@ def test_uploaded_file_with_all_sequences(server, tmp_path):
     volumes: list[Any] = [nib.load(server.studies / f"brain0_{name}.nii.gz") for name in ("flair", "t1", "t1ce", "t2")]
     whole = tmp_path / "whole.nii.gz"
     nib.save(nib.Nifti1Image(np.stack([np.asarray(v.dataobj) for v in volumes], -1), volumes[0].affine), whole)
-    parts = [
-        b'--cut\r\nContent-Disposition: form-data; name="params"\r\n\r\n{"device":"cpu"}\r\n',
-        b'--cut\r\nContent-Disposition: form-data; name="file"; filename="whole.nii.gz"\r\n'
-        b"Content-Type: application/octet-stream\r\n\r\n" + whole.read_bytes() + b"\r\n--cut--\r\n",
-    ]
-    answer = server.ask("/infer/brainsegdmlf?output=image", b"".join(parts), "multipart/form-data; boundary=cut")
+    body = part("params", b'{"device":"cpu"}') + part("file", whole.read_bytes(), "whole.nii.gz") + b"--cut--\r\n"
+    answer = server.ask("/infer/brainsegdmlf?output=image", body, PARTS)
     (tmp_path / "answer.nii.gz").write_bytes(answer)
     pred, affine = read(tmp_path / "answer.nii.gz")
     np.testing.assert_array_equal(pred, server.infer("brainsegdmlf", "brain0_flair", tmp_path)[0])
@@ -193,6 +223,120 @@ def test_training_without_labels_says_so(server):
     status = server.train("tmca")
     assert status["status"] == "ERROR"
     assert "no labelled image for training" in "\n".join(status["details"])
+
+
+def test_client_of_slicer_logs_in_and_segments(server):
+    script = """
+import sys
+from monailabel.client import MONAILabelClient
+url, token, folder = sys.argv[1:]
+client = MONAILabelClient(url, folder)
+assert client.auth_enabled() and not client.auth_valid_token()
+client.update_auth(client.auth_token("me", token))
+assert client.auth_valid_token() and "tmca" in client.info()["models"]
+config = client.info()["models"]["tmca"]["config"]
+params = {key: value[0] if isinstance(value, list) else value for key, value in config.items()}
+file, answer = client.infer("tmca", "chest0", {**params, "result_extension": ".nrrd", "result_dtype": "uint8"})
+assert file.endswith(".nrrd") and answer["label_names"] == {"opacity": 1}, (file, answer)
+print(client.save_label("chest1", file, params={"label_info": [{"name": "opacity"}]})["label"])
+"""
+    command = [str(PYTHON), "-c", script, server.url, TOKEN, str(server.app)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "chest1" and (server.studies / "labels" / "final" / "chest1.nrrd").is_file()
+
+
+def test_bad_input_is_answered_with_its_line(server):
+    body = form(device="cpu", sequences="flare")
+    status, answer = server.answer("/infer/brainsegdmlf?image=brain0_flair&output=image", body, FORM)
+    assert status == 400 and json.loads(answer)["detail"] == "no sequence 'flare': did you mean 'flair'?"
+    status, answer = server.answer("/infer/nothing?image=brain0_flair", form(), FORM)
+    assert status == 400 and "no model 'nothing'" in json.loads(answer)["detail"]
+
+
+def test_request_without_token_or_of_a_foreign_page_is_refused(server):
+    assert server.answer("/info/", Authorization="")[0] == 401
+    assert server.answer("/infer/tmca?image=chest0", form(), FORM, Authorization="Bearer wrong")[0] == 401
+    assert server.answer("/info/", Origin="http://evil.example")[0] == 403
+    assert server.answer("/info/", Host="evil.example")[0] == 403
+    assert server.answer("/info/", Origin=server.url)[0] == 200
+
+
+@pytest.fixture
+def attacked(tmp_path) -> Iterator[tuple[Path, str]]:
+    """A file that an attack would create, and the expression that would create it."""
+    file = tmp_path / "attacked"
+    yield file, f"$open({str(file)!r}, 'w')"
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("option", ["sentence", "overlap", "resize", "result_extension", "device", "model_filename"])
+def test_options_are_not_evaluated(server, attacked, option):
+    status, answer = server.answer("/infer/tmca?image=chest0", form(**{"device": "cpu", option: attacked[1]}), FORM)
+    assert status == 400 and option in json.loads(answer)["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/train/tmca?run_sync=true", "/train/?run_sync=true", "/batch/infer/tmca?run_sync=true"]
+)
+@pytest.mark.parametrize("option", ["device", "model_filename", "gpus"])
+def test_options_of_trainings_and_batches_are_not_evaluated(server, attacked, path, option):
+    params: dict[str, Any] = {"device": "cpu", option: attacked[1]}
+    body = json.dumps({"tmca": params} if path == "/train/" else params).encode()
+    status, answer = server.answer(f"{path}?run_sync=true", body)
+    assert status == 400 and option in json.loads(answer)["detail"]
+
+
+@pytest.mark.parametrize("option", ["max_epochs", "run_id", "tracking"])
+def test_options_of_trainings_are_not_evaluated(server, attacked, option):
+    body = json.dumps({"device": "cpu", option: attacked[1]}).encode()
+    assert server.answer("/train/tmca?run_sync=true", body)[0] == 400
+
+
+@pytest.mark.parametrize("name", ["../outside", "..%2Foutside", "%2Ftmp%2Foutside", "..", "a%5Cb"])
+def test_names_lead_to_no_other_folder(server, name):
+    before = {path for path in server.studies.parent.rglob("*") if "logs" not in path.parts}
+    for address, field in (
+        (f"/datastore/image?image={name}", "file"),
+        (f"/datastore/label?image=chest0&tag={name}", "label"),
+        (f"/datastore/label?image={name}", "label"),
+    ):
+        body = part("params", b"{}") + part(field, b"x", "x.png") + b"--cut--\r\n"
+        assert server.answer(address, body, PARTS, method="PUT")[0] == 400
+    assert server.answer(f"/session/?session_id={name}", method="DELETE")[0] == 400
+    tag = urllib.parse.unquote(name)
+    assert server.answer("/infer/tmca?image=chest0", form(save_label=True, label_tag=tag), FORM)[0] == 400
+    assert {path for path in server.studies.parent.rglob("*") if "logs" not in path.parts} == before
+
+
+def test_options_name_no_other_file(server):
+    plain = server.answer("/infer/tmca?image=chest0&output=image", form(device="cpu"), FORM)
+    hidden = form(device="cpu", image="/etc/passwd", model="emclip", label="/etc/passwd")
+    assert server.answer("/infer/tmca?image=chest0&output=image", hidden, FORM) == plain
+
+
+def test_only_images_are_stored(server):
+    body = part("params", b"{}") + part("file", b"{}", "x.json") + b"--cut--\r\n"
+    before = (server.studies / "datastore_v2.json").read_bytes()
+    status, answer = server.answer("/datastore/image?image=datastore_v2", body, PARTS, method="PUT")
+    assert status == 400 and ".png" in json.loads(answer)["detail"]
+    assert (server.studies / "datastore_v2.json").read_bytes() == before
+
+
+def test_weights_are_replaced_by_loadable_ones_and_kept(server, tmp_path):
+    models = server.app / "model" / "emclip" / "models"
+    before = {path.name: path.read_bytes() for path in models.iterdir()}
+    broken = part("file", before["model.pt"][:-1000], "model.pt") + b"--cut--\r\n"
+    status, answer = server.answer("/model/emclip", broken, PARTS, method="PUT")
+    assert status == 400 and "cut short" in json.loads(answer)["detail"]
+    assert {path.name: path.read_bytes() for path in models.iterdir()} == before
+    weights = torch.load(models / "model.pt", weights_only=True)
+    torch.save({key: torch.zeros_like(value) for key, value in weights.items()}, tmp_path / "zeros.pt")
+    whole = part("file", (tmp_path / "zeros.pt").read_bytes(), "model.pt") + b"--cut--\r\n"
+    status, answer = server.answer("/model/emclip", whole, PARTS, method="PUT")
+    assert status == 200
+    assert (models / json.loads(answer)["kept"]).read_bytes() == before["model.pt"]
+    assert not server.infer("emclip", "eye0", tmp_path)[0].any(), "the new weights are used"
 
 
 def test_checkout_is_untouched():
