@@ -13,6 +13,7 @@ from typing import Any
 
 WIDTH = 120
 INDENT = 4
+COMPONENT = "_target_"  # key that makes an object a component of MONAI
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,19 +67,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _expanded(value: Any, depth: int) -> str:
     """Write a list or object over several lines; any other value as it is.
 
-    The arguments of a component share lines, as in a call that does not fit on one line; of every other list or object
-    each entry begins a line.
+    The arguments of a component share lines, as in a call that does not fit on one line, and so do texts and numbers in
+    a list. Every entry of another list or object begins a line.
     """
     if not value or not isinstance(value, (list, dict)):
         return _one_line(value)
     indent = " " * INDENT * (depth + 1)
-    names = [f"{_one_line(key)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
-    entries = value.values() if isinstance(value, dict) else value
-    texts = [_fitted(indent + name, entry, depth + 1) for name, entry in zip(names, entries, strict=True)]
-    if "_target_" in value and isinstance(value, dict):
-        texts = _filled(texts)
+    if isinstance(value, dict):
+        lines = [_fitted(f"{indent}{_one_line(key)}: ", entry, depth + 1) for key, entry in value.items()]
+        lines = _filled(lines) if COMPONENT in value else lines
+    else:
+        lines = [_element(indent, entry, depth + 1) for entry in value]
+        lines = lines if any(isinstance(entry, (list, dict)) for entry in value) else _filled(lines)
     opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return opening + "\n" + ",\n".join(texts) + "\n" + indent[INDENT:] + closing
+    return opening + "\n" + ",\n".join(lines) + "\n" + indent[INDENT:] + closing
 
 
 def _fitted(start: str, value: Any, depth: int) -> str:
@@ -87,15 +89,25 @@ def _fitted(start: str, value: Any, depth: int) -> str:
     return line if len(line) < WIDTH else start + _expanded(value, depth)
 
 
-def _filled(texts: list[str]) -> list[str]:
-    """Join neighbours that fit on one line together."""
-    result = texts[:1]
-    for text in texts[1:]:
-        joined = f"{result[-1]}, {text.lstrip()}"
-        if "\n" not in joined and len(joined) < WIDTH:
+def _element(indent: str, value: Any, depth: int) -> str:
+    """Write an element of a list: a component of simple arguments without lines for its braces, aligned behind them."""
+    text = _fitted(indent, value, depth)
+    if "\n" in text and isinstance(value, dict) and COMPONENT in value:
+        arguments = [f"{indent} {_one_line(key)}: {_one_line(entry)}" for key, entry in value.items()]
+        if max(map(len, arguments)) < WIDTH - 1:
+            return indent + "{" + ",\n".join(_filled(arguments, WIDTH - 1)).lstrip() + "}"
+    return text
+
+
+def _filled(lines: list[str], width: int = WIDTH) -> list[str]:
+    """Join neighbours that fit on one line together, with a comma at its end."""
+    result = lines[:1]
+    for line in lines[1:]:
+        joined = f"{result[-1]}, {line.lstrip()}"
+        if "\n" not in joined and len(joined) < width:
             result[-1] = joined
         else:
-            result.append(text)
+            result.append(line)
     return result
 
 

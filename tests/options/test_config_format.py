@@ -25,21 +25,62 @@ def test_formatting_twice_is_formatting_once(value):
     assert format_config(once) == once
 
 
-def test_what_fits_stands_on_one_line():
+def test_short_values_stand_on_one_line_and_long_components_share_lines():
+    rotate = {"_target_": "RandAffined", "keys": ["image", "label"], "prob": 0.7, "rotate_range": 0.4}
     config = {
         "size": [96, 96],
         "reader": {"_target_": "LoadImaged", "keys": ["image", "label"]},
+        "network": {"_target_": "UNet", "channels": "@channels", "strides": "@strides", "names": ["a" * 40, "b" * 40]},
+        "chain": [rotate, {**rotate, "mode": ["bilinear", "nearest"], "padding_mode": "border"}],
+        "nested": [{"_target_": "Compose", "transforms": [rotate, rotate]}],
         "names": [f"structure {i}" for i in range(12)],
+        "units": {f"structure {i}": "millimetres" for i in range(4)},
         "empty": {},
     }
-    lines = format_config(json.dumps(config)).splitlines()
-    assert lines[:4] == [
-        "{",
-        '    "size": [96, 96],',
-        '    "reader": {"_target_": "LoadImaged", "keys": ["image", "label"]},',
-        '    "names": [',
-    ]
-    assert lines[4] == '        "structure 0",' and lines[-2:] == ['    "empty": {}', "}"]
+    text = """{
+    "size": [96, 96],
+    "reader": {"_target_": "LoadImaged", "keys": ["image", "label"]},
+    "network": {
+        "_target_": "UNet", "channels": "@channels", "strides": "@strides",
+        "names": ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"]
+    },
+    "chain": [
+        {"_target_": "RandAffined", "keys": ["image", "label"], "prob": 0.7, "rotate_range": 0.4},
+        {"_target_": "RandAffined", "keys": ["image", "label"], "prob": 0.7, "rotate_range": 0.4,
+         "mode": ["bilinear", "nearest"], "padding_mode": "border"}
+    ],
+    "nested": [
+        {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "RandAffined", "keys": ["image", "label"], "prob": 0.7, "rotate_range": 0.4},
+                {"_target_": "RandAffined", "keys": ["image", "label"], "prob": 0.7, "rotate_range": 0.4}
+            ]
+        }
+    ],
+    "names": [
+        "structure 0", "structure 1", "structure 2", "structure 3", "structure 4", "structure 5", "structure 6",
+        "structure 7", "structure 8", "structure 9", "structure 10", "structure 11"
+    ],
+    "units": {
+        "structure 0": "millimetres",
+        "structure 1": "millimetres",
+        "structure 2": "millimetres",
+        "structure 3": "millimetres"
+    },
+    "empty": {}
+}
+"""
+    assert format_config(json.dumps(config)) == text
+
+
+COMPONENTS = st.dictionaries(st.sampled_from(["_target_", "keys", "prob", "spatial_size"]), SCALARS | st.lists(SCALARS))
+
+
+@given(st.dictionaries(st.text(max_size=20), COMPONENTS | st.lists(COMPONENTS, max_size=3), max_size=4))
+def test_long_components_keep_their_arguments(config):
+    text = format_config(json.dumps(config))
+    assert json.dumps(json.loads(text)) == json.dumps(config) and format_config(text) == text
 
 
 @pytest.mark.parametrize("extra", [0, 1])
