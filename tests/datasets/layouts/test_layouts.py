@@ -228,3 +228,9 @@ def test_open_ms_prefers_what_is_stripped_and_resampled(tmp_path):
 @pytest.mark.parametrize("name", ["BraTS 2020", "brats-2018", "MosMedData+", "M&Ms", "RIGA+", "MSD_Task01"])
 def test_names_that_people_use(name):
     assert find_layout(name).name in LAYOUTS
+
+
+def test_the_page_lists_every_layout():
+    page = (ROOT / "docs" / "your_data.md").read_text(encoding="utf-8")
+    for layout in LAYOUTS.values():
+        assert f"| `{layout.name}` | {layout.title} | `{layout.bundle}` |" in page
