@@ -1,4 +1,4 @@
-"""Lower precision only where it pays, plain tensors in, float32 out."""
+"""Lower precision only where it is faster; the network gets plain tensors, the caller float32."""
 
 import pytest
 import torch
@@ -32,14 +32,14 @@ def test_gpu_gets_bfloat16_from_ampere_on(monkeypatch, capability, expected):
     assert fast_dtype("cuda:0") == expected
 
 
-def test_devices_that_nobody_measured_keep_float32(monkeypatch):
+def test_other_devices_keep_float32(monkeypatch):
     cpu_has(monkeypatch, True, True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert fast_dtype("cuda") is None and fast_dtype("meta") is None and fast_dtype("mps") is None
 
 
 class Spy(torch.nn.Module):
-    """A layer that remembers what it was given and computed."""
+    """A layer that records its input's class and its output's type."""
 
     def __init__(self, outputs=1):
         super().__init__()
@@ -62,7 +62,7 @@ def image(meta=True):
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("meta", [True, False])
-def test_plain_tensors_in_float32_out(monkeypatch, dtype, outputs, meta):
+def test_the_network_gets_plain_tensors_and_returns_float32(monkeypatch, dtype, outputs, meta):
     monkeypatch.setattr(precision, "fast_dtype", lambda device: dtype)
     network = Spy(outputs)
     result = PrecisionInferer(SimpleInferer(), "cpu")(image(meta), network)
@@ -100,22 +100,22 @@ def test_volumes_slice_by_slice(monkeypatch):
 
 
 class Attention(torch.nn.Module):
-    """Attention over an image's pixels, which remembers whether the fused kernel was allowed."""
+    """Attention over an image's pixels that records whether the fused kernel was allowed."""
 
     def forward(self, image):
-        self.fused = torch.backends.cuda.flash_sdp_enabled()  # holds for the CPU's kernel, too
+        self.fused = torch.backends.cuda.flash_sdp_enabled()  # governs the CPU's kernel as well
         pixels = image.flatten(2).transpose(1, 2)
         seen = torch.nn.functional.scaled_dot_product_attention(pixels, pixels, pixels)
         return seen.transpose(1, 2).unflatten(2, image.shape[-2:])
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_few_tokens_take_the_plain_attention_in_bfloat16_alone(monkeypatch, dtype):
+def test_few_tokens_use_plain_attention_in_bfloat16_only(monkeypatch, dtype):
     monkeypatch.setattr(precision, "fast_dtype", lambda device: dtype)
     network = Attention()
     expected = PrecisionInferer(SimpleInferer(), "cpu")(image(), network)
     assert network.fused
     result = PrecisionInferer(SimpleInferer(), "cpu", few_tokens=True)(image(), network)
     assert network.fused == (dtype is None)
-    assert torch.backends.cuda.flash_sdp_enabled()  # as before for whoever comes next
+    assert torch.backends.cuda.flash_sdp_enabled()  # the setting is restored
     assert torch.allclose(result, expected, atol=0.02)
