@@ -76,7 +76,7 @@ class LoadSequencesd(MapTransform):
                 continue
             volume = load_volume(path, f"{case}: {name}")
             if len(volume) != 1:
-                raise InputError(f"{case}: {name}: {path} holds {len(volume)} volumes: give one volume a sequence")
+                raise InputError(f"{case}: {name}: {path} holds {len(volume)} volumes: give one volume per sequence")
             if loaded:
                 first = next(iter(loaded))
                 check_same_grid(

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from shared.io.pictures import load_picture_label
+from shared.io.picture_files import load_picture_label
 from tests.bundles.running import ROOT, finish, workflow
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"

@@ -14,7 +14,7 @@ from shared.datasets.preflight import check_pictures, check_volumes
 from shared.io import dicom_seg
 from shared.io.dicom_labels import find_dicom_seg
 from shared.io.dicom_seg import save_dicom_seg
-from shared.io.pictures import load_picture, load_picture_label
+from shared.io.picture_files import load_picture, load_picture_label
 from shared.io.volumes import LoadLabeld
 from tests.bundles.running import assert_one_line, input_error
 from tests.io.test_dicom_frames import save_frames

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shared.io.pictures import load_picture, load_picture_label, picture_size
+from shared.io.picture_files import load_picture, load_picture_label, picture_size
 from tests.bundles.running import input_error
 from tests.io.test_volumes import save_series
 
@@ -88,7 +88,7 @@ def test_colours_are_those_of_the_file():
 
 def test_several_frames():
     line = input_error(load_picture, FILES / "examples_ybr_color.dcm", "case a")
-    assert "30 frames; save one image a file" in line and "\n" not in line
+    assert "30 frames; save one image per file" in line and "\n" not in line
 
 
 def test_a_label_may_be_compared_with_it(tmp_path):

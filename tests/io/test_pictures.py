@@ -21,8 +21,9 @@ from PIL import ExifTags, Image
 
 from shared.core.errors import InputError
 from shared.datasets.datalist import expand_datalist
-from shared.io import pictures
-from shared.io.pictures import LoadPictured, LoadPictureLabeld, load_picture, load_picture_label, picture_size
+from shared.io import picture_files
+from shared.io.picture_files import load_picture, load_picture_label, picture_size
+from shared.io.pictures import LoadPictured, LoadPictureLabeld
 
 REAL = os.environ.get("BUNDLES_REAL_DATA")
 SIZE = (10, 14)  # rows, columns
@@ -115,7 +116,7 @@ def test_alpha_is_dropped_and_a_palette_is_colour(tmp_path):
 
 
 def test_grey_is_repeated_and_that_is_said_once(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(pictures, "FIRST_GREY", threading.Lock())
+    monkeypatch.setattr(picture_files, "FIRST_GREY", threading.Lock())
     grey = colours()[..., 0]
     items = [{"image": save(tmp_path / f"{n}.png", grey, mode), "case_id": n} for n, mode in enumerate(("L", "LA"))]
     with caplog.at_level(logging.WARNING):
@@ -165,7 +166,7 @@ BAD = {
     "cut PNG": (lambda d: cut(d / "a.png"), "a.png cannot be read"),
     "cut JPG": (lambda d: cut(d / "a.jpg"), "a.jpg cannot be read"),
     "cut TIFF": (lambda d: cut(d / "a.tif"), "a.tif cannot be read"),
-    "pages": (lambda d: pages(d / "a.tif"), "a.tif holds 2 pictures: save one picture a file"),
+    "pages": (lambda d: pages(d / "a.tif"), "a.tif holds 2 pictures: save one picture per file"),
     "moving PNG": (lambda d: pages(d / "a.png"), "a.png holds 2 pictures"),
     "floats": (lambda d: save(d / "a.tif", np.ones(SIZE, np.float32)), "floating-point numbers"),
     "32 bits": (lambda d: save(d / "a.tif", np.full(SIZE, 70000, np.int32)), "70000"),
@@ -233,7 +234,7 @@ def test_undeclared_values_and_colours(tmp_path):
     label = np.random.default_rng(0).choice([0, 100, 200, 7], SIZE).astype(np.uint8)
     with pytest.raises(InputError, match=r"^case p1: label: .*l.png: holds the values 7, 200 where 0, 100 are decl"):
         load({"label": save(tmp_path / "l.png", label), "case_id": "p1"})
-    with pytest.raises(InputError, match=r"^case p1: label: .*c.png is in colour: save one value a pixel"):
+    with pytest.raises(InputError, match=r"^case p1: label: .*c.png is in colour: save one value per pixel"):
         load({"label": save(tmp_path / "c.png", colours()), "case_id": "p1"})
 
 
