@@ -18,7 +18,7 @@ from shared.datasets.datalist import Items
 from shared.io.affine import check_same_grid
 from shared.io.dicom_labels import find_dicom_seg
 from shared.io.labels import load_label
-from shared.io.pictures import check_same_size, load_picture, load_picture_label, picture_size
+from shared.io.picture_files import check_same_size, load_picture, load_picture_label, picture_size
 from shared.io.sources import Header, read_header
 from shared.io.volumes import check_channels
 
