@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from monai.transforms import MapTransform
 
-BACKGROUND_SHARE = 0.1  # of all voxels: fewer are no background
+BACKGROUND_SHARE = 0.1  # smallest share of all voxels that counts as background
 
 
 class ZeroBackgroundd(MapTransform):
     """Set the constant background of skull-stripped images to exactly zero, channel by channel.
 
-    Files with an intercept decode "nothing" to some small constant; nonzero normalisation and the search for missing
-    sequences would take it for tissue. The value of the first voxel counts as background where at least a tenth of all
-    voxels share it (our choice); images with real air noise are left alone.
+    Files with an intercept decode empty space to a small constant; nonzero normalisation and the search for missing
+    sequences would take it for tissue. The value of the first voxel counts as background if at least a tenth of all
+    voxels have it; images with noise in the air stay unchanged.
 
     Args:
         keys: keys of images (M, X, Y, Z).

@@ -1,4 +1,4 @@
-"""Whole volumes with a network of slices: in one plane, or in three whose answers are averaged."""
+"""Volumes through a network of slices: in axial slices, or in three planes whose logits are averaged."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from shared.core.errors import InputError
 from shared.engine.precision import Device, PrecisionInferer
 
 PLANES = {"axial": (2,), "all": (2, 1, 0)}
-THINNEST_TO_THICKEST = 1.25  # voxels that differ by less show the same anatomy in every plane
+THINNEST_TO_THICKEST = 1.25  # ratio of voxel sides up to which all planes are used
 
 
 class PlaneInferer(Inferer):
     """Run a network of slices over volumes, in axial slices or in axial, coronal and sagittal ones.
 
-    The mean of the planes' logits drops what only one of them takes for a lesion: bright cortex cut along its length
-    in one plane is a thin line in the next (our choice, after the view aggregation of Henschel 2020, FastSurfer).
+    Averaging the logits of three planes removes false lesions that appear in one plane only, such as bright cortex cut
+    along its length (view aggregation, FastSurfer, Henschel 2020).
 
     Args:
-        planes: "axial"; "all"; or "auto", which is "all" for volumes whose affine says that voxels are about as long
-            as they are wide and high (`THINNEST_TO_THICKEST`), "axial" for thick slices and for plain tensors.
+        planes: "axial"; "all"; or "auto": all planes for volumes with nearly isotropic voxels by their affine
+            (`THINNEST_TO_THICKEST`), axial for thick slices and for tensors without an affine.
         device, amp: of `PrecisionInferer`.
         options: of `monai.inferers.SliceInferer`, such as roi_size, overlap and mode.
 
     Raises:
-        InputError: another word for `planes`.
+        InputError: `planes` is unknown.
     """
 
     def __init__(self, planes: str, device: Device, amp: bool = True, **options: Any) -> None:
@@ -43,7 +43,7 @@ class PlaneInferer(Inferer):
         }
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """(B, M, X, Y, Z), axes left to right, back to front, feet to head -> logits (B, K, X, Y, Z), float32."""
+        """Segment volumes (B, M, X, Y, Z) in RAS orientation: logits (B, K, X, Y, Z), float32."""
         dims = self.dims(inputs)
         total = self.inferers[dims[0]](inputs, network, *args, **kwargs)
         for dim in dims[1:]:
@@ -51,7 +51,7 @@ class PlaneInferer(Inferer):
         return total / len(dims)
 
     def dims(self, inputs: torch.Tensor) -> Sequence[int]:
-        """The axes that slices of these volumes are stacked along."""
+        """Return the axes along which these volumes are cut into slices."""
         if self.planes != "auto":
             return PLANES[self.planes]
         return PLANES["all" if isinstance(inputs, MetaTensor) and _isotropic(inputs) else "axial"]

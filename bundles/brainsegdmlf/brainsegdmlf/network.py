@@ -1,30 +1,32 @@
-"""BrainSegDMLF: SAM encoder, Dynamic Modal Interactive Fusion, layer-by-layer upsampling decoder, automatic masks.
+"""BrainSegDMLF: MR sequences fuse during SAM's encoding, and a layer-by-layer decoder finds lesions without prompts. ::
 
-An independent implementation of the published abstract (Wang et al. 2025, arXiv 2505.06133); what the abstract leaves
-open is our choice and stands in docs/README.md.
+    M sequences -> SAM patch embedding -> M streams ----+----------- streams ------+---- ... four stages
+         |                                              |                          |
+         |                                     input fusion -> SAM stage 1 -> DMIF -> SAM stage 2 -> DMIF -> ...
+         |                                                                    |                      |
+         |                                                                    +------ features ------+---- ...
+         |                                                                               |
+         +-> detail stem ------------------------------------------> layer-by-layer upsampling decoder -> masks
+
+An independent implementation of the published abstract (Wang et al. 2025, arXiv 2505.06133); docs/README.md lists which
+parts the abstract states.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.backbones.sam import build_encoder
 from shared.core.errors import InputError
+from shared.layers.fitting import crop_padding
 from shared.layers.modality_fusion import DynamicModalFusion, drop_modalities
 from shared.layers.upsampling_decoder import DetailStem, LayerwiseUpsamplingDecoder
 
-from .blocks import GatedInjection, SamUpsampling, StreamAdapter
+from .blocks import GatedInjection, ModalityWeights, SamUpsampling, StreamAdapter, weights_of
 
-LESION_PRIOR = 0.02  # about the share of lesion in a training patch
-
-
-class ModalityWeights(NamedTuple):
-    """Which sequence decided: per_image (B, M) and per_position (B, M, h, w); over M each sums to one."""
-
-    per_image: Tensor
-    per_position: Tensor
+LESION_PRIOR = 0.02  # typical share of lesion in a training patch
 
 
 class BrainSegDMLF(nn.Module):
@@ -32,26 +34,26 @@ class BrainSegDMLF(nn.Module):
 
     Args:
         in_channels: M, the number of MR sequences; a sequence that is zero everywhere in a slice counts as missing.
-        num_classes: channels of the mask (background included for softmax, one a region for sigmoid).
+        num_classes: channels of the mask: one per region, each with its own sigmoid, so regions may overlap.
         encoder: a name of `shared.backbones.sam.build_encoder`.
-        checkpoint: file with the encoder's original weights; None starts from scratch.
+        checkpoint: file with the encoder's original weights; None starts from random ones.
         tuning: how the encoder learns: "full", "lora" or "frozen".
         lora_rank: rank of the LoRA matrices.
         encoder_size: side in pixels to which slices are resized for the encoder alone (SAM's native side is 1024); None
-            leaves them as they are. The detail stem and the masks always work at the slice's own resolution.
-        feature_stride: stride at which the decoder takes up the deepest features; default the encoder's own.
+            keeps their size. The detail stem and the masks always work at the slice's own resolution.
+        feature_stride: stride at which the deepest features enter the decoder; default the encoder's own.
         dmif: False concatenates the sequences at the input instead (ablation).
-        layerwise_decoder: False upsamples as SAM's mask decoder does, by four (ablation).
-        modality_drop: chance that a sequence of a training image is dropped.
+        layerwise_decoder: False upsamples by four as SAM's mask decoder does (ablation).
+        modality_drop: probability of dropping a sequence of a training image.
         deep_supervision: number of mask heads besides the full-resolution one in training.
-        detail_channels: width of the detail stem at strides 1, 2, 4, ...
+        detail_channels: channels of the detail stem at strides 1, 2, 4, ...
         dropout: share of the deepest channels dropped in training.
 
     Raises:
-        InputError: what `build_encoder` raises, or a `feature_stride` that is no power of two.
+        InputError: what `build_encoder` raises, or `feature_stride` is not a power of two.
     """
 
-    dmif: Final[bool]  # TorchScript leaves out the branches that a network does not take
+    dmif: Final[bool]  # final, so that TorchScript omits the branches that a network does not take
     layerwise_decoder: Final[bool]
 
     def __init__(
@@ -82,7 +84,7 @@ class BrainSegDMLF(nn.Module):
         strides: list[int] = self.encoder.strides
         stride = feature_stride or strides[-1]
         if stride < 1 or stride & (stride - 1):
-            raise InputError(f"feature_stride {stride} is no power of two: choose 4, 8 or 16")
+            raise InputError(f"feature_stride {stride} is not a power of two: choose 4, 8 or 16")
         self.multiple = max(stride, strides[-1]) if encoder_size is None else stride
 
         if dmif:
@@ -117,30 +119,30 @@ class BrainSegDMLF(nn.Module):
             image: (B, M, H, W) float, z-scores; any H and W.
 
         Returns:
-            Logits (B, num_classes, H, W); in training a list of them, full resolution first, each next one at half
-            the resolution of the one before (deep supervision).
+            logits (B, num_classes, H, W); in training a list of them, full resolution first, the resolution halves
+            from each to the next (deep supervision).
         """
         height, width = image.shape[-2:]
         image, available = self.prepare(image)
         features, _ = self.encode(image, available)
         details = self.detail_stem(image) if self.layerwise_decoder else [image]
         logits = self.decoder(features, details)
-        masks = [x[..., : height + (1 << i) - 1 >> i, : width + (1 << i) - 1 >> i] for i, x in enumerate(logits)]
+        masks = [crop_padding(x, height, width, 1 << i) for i, x in enumerate(logits)]
         if self.training:
             return masks
         return masks[0]
 
     def prepare(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Pad to what encoder and decoder can halve, find the sequences that are there, drop some in training.
+        """Pad the sides to multiples, find the available sequences, and drop some of them in training.
 
         Returns:
-            the image (B, M, H', W'), zero where a sequence is missing, and the availability (B, M) bool. A slice that
-            is empty in every sequence (above the head, say) counts as complete: nothing is missing there.
+            the image (B, M, H', W'), zero where a sequence is missing; the availability (B, M) bool. A slice that is
+            zero in every sequence, such as one above the head, counts as complete.
         """
         height, width = image.shape[-2:]
         right, below = -width % self.multiple, -height % self.multiple
         if height <= self.multiple and width <= self.multiple:
-            right += self.multiple  # the deepest features need more than one pixel to be normalised over
+            right += self.multiple  # instance norm over a single position is undefined
         image = F.pad(image, (0, right, 0, below))
         available = (image != 0).flatten(2).any(dim=-1)
         available = available | ~available.any(dim=1, keepdim=True)
@@ -170,7 +172,7 @@ class BrainSegDMLF(nn.Module):
         _, h, w, _ = tokens.shape
         streams = tokens.unflatten(0, (batch, modalities)).flatten(2, 3).transpose(1, 2)  # (B, N, M, C)
         fusion = self.input_fusion(streams, available)
-        weights = [ModalityWeights(fusion.image_weights, fusion.position_weights.transpose(1, 2).unflatten(2, (h, w)))]
+        weights = [weights_of(fusion, h, w)]
         streams = fusion.streams
         hidden = self.encoder.add_position(fusion.fused.unflatten(1, (h, w)))
         features: list[Tensor] = []
@@ -180,14 +182,13 @@ class BrainSegDMLF(nn.Module):
             h, w = hidden.shape[1], hidden.shape[2]
             fusion = interact(streams, available, hidden.mean(dim=(1, 2)))
             hidden = inject(hidden, fusion.fused.unflatten(1, (h, w)))
-            maps = fusion.position_weights.transpose(1, 2).unflatten(2, (h, w))
-            weights.append(ModalityWeights(fusion.image_weights, maps))
+            weights.append(weights_of(fusion, h, w))
             streams = fusion.streams
             features.append(hidden.permute(0, 3, 1, 2))
         return features, weights
 
     def encode_mixed(self, image: Tensor) -> tuple[list[Tensor], list[ModalityWeights]]:
-        """The ablation without DMIF: a 1x1 convolution makes one RGB image of all sequences."""
+        """Run the encoder without DMIF (ablation): a 1x1 convolution maps all sequences to one RGB image."""
         hidden = self.encoder.add_position(self.encoder.stem(self.mix(image)))
         features: list[Tensor] = []
         for i in range(4):

@@ -18,8 +18,8 @@ from .texts import as_sentences
 class SentenceInferer(SlidingWindowInferer):
     """Segment an image in one pass if it fits into a window, and in sliding windows otherwise.
 
-    A sentence speaks of places in the whole image ("lower left"). Windows therefore tell the network where they lie, and
-    the user is told once that the network was trained on whole images.
+    A sentence speaks of places in the whole image ("lower left"). Windows therefore tell the network where they lie,
+    and a warning says once that the network was trained on whole images.
 
     Args:
         args, kwargs: of `monai.inferers.SlidingWindowInferer`.
@@ -27,7 +27,8 @@ class SentenceInferer(SlidingWindowInferer):
     """
 
     def __init__(self, *args: Any, text: str | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, with_coord=True, **kwargs)
+        super().__init__(*args, **kwargs)
+        self.with_coord = True
         self.text = text
 
     def __call__(  # type: ignore[override]  # MONAI passes arbitrary arguments on, here it is one sentence per image
@@ -64,8 +65,8 @@ class SentenceInferer(SlidingWindowInferer):
 def warn_of_windows(height: int, width: int) -> None:
     """Warn once that a sentence is read for windows of an image."""
     warnings.warn(
-        f"the image is larger than {height} x {width} pixels and is segmented in windows: the sentence is followed best "
-        "with --resize true, since the network was trained on whole images",
+        f"the image is larger than {height} x {width} pixels and is segmented in windows: the network was trained on "
+        "whole images and follows the sentence best with --resize true",
         stacklevel=2,
     )
 

@@ -27,7 +27,7 @@ from tests.bundles.bad_input import (
     output_under_a_file,
     unknown_split,
 )
-from tests.io.test_volumes import save_series
+from tests.making import save_series
 
 
 class Place(bad_input.Place):
@@ -241,7 +241,7 @@ TRAINING = [
     (sam_for_lite_medsam, ["sam_vit_b_01ec64.pth", "not a LiteMedSAM checkpoint"]),
     (three_names_for_four_sequences, 3 * [["4 channels where 3 are declared (flair, t1, t2)", "null"]]),
     (several_at_once, [["p1_t1.nii.gz not found"], ["values 0, 3"], ["p2_flair.nii.gz not found"]]),
-    (odd_stride, ["feature_stride 3 is no power of two", "choose 4, 8 or 16"]),
+    (odd_stride, ["feature_stride 3 is not a power of two", "choose 4, 8 or 16"]),
     (unknown_planes, ["planes 'oblique' is unknown", "choose axial, all or auto"]),
     (unknown_encoder, ["unknown encoder 'vit_s'", "choose one of vit_tiny"]),
 ]
