@@ -16,6 +16,8 @@ from shared.core.errors import InputError, require
 from shared.core.files import check_output_dir
 from shared.datasets.datalist import expand_datalist
 from shared.datasets.preflight import check_pictures, check_volumes, preflight
+from shared.io.pictures import load_picture
+from shared.io.volumes import LoadSequencesd
 
 REAL = os.environ.get("BUNDLES_REAL_DATA")
 CHANNELS = ["flair", "t1"]
@@ -178,6 +180,87 @@ def test_pixels_are_read_of_labels_alone(tmp_path):
     cut = cut_picture(tmp_path / "c.png")
     assert check_pictures([eye(tmp_path, image=cut, label=cut)]) == []
     assert len(check_pictures([eye(tmp_path, image=cut, label=cut)], labels=[0, 100])) == 1
+
+
+def noise(shape: tuple[int, ...] = SHAPE, dtype: str = "float32") -> np.ndarray:
+    return np.random.default_rng(0).integers(1, 99, shape).astype(dtype)
+
+
+def raw(path: Path, start: int, value: bytes) -> None:
+    """Write a NIfTI file with other bytes at one place of its header."""
+    nib.save(nib.Nifti1Image(noise(), np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    content[start : start + len(value)] = value
+    path.write_bytes(content)
+
+
+def colours(path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]), np.eye(4)), path)
+
+
+def with_nan(path: Path) -> None:
+    array = noise()
+    array[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+
+
+def cut(path: Path) -> None:
+    nib.save(nib.Nifti1Image(noise(), np.eye(4)), path)
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def flipped_byte(path: Path) -> None:
+    nib.save(nib.Nifti1Image(noise((40, 40, 9)), np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+SOURCES = {
+    "fs.mgz": lambda path: nib.save(nib.MGHImage(noise(), np.eye(4)), path),
+    "pair.img": lambda path: nib.save(nib.Nifti1Pair(noise(), np.eye(4)), path),
+    "plain.nii.gz": lambda path: nib.save(nib.Nifti1Image(noise(), np.eye(4)), path),
+    "cut.nii": cut,
+    "cut.nii.gz": cut,
+    "flipped_byte.nii.gz": flipped_byte,
+    "colours.nii.gz": colours,
+    "nan.nii.gz": with_nan,
+    "complex.nii.gz": lambda path: nib.save(nib.Nifti1Image(noise(dtype="complex64"), np.eye(4)), path),
+    "affine_inf.nii": lambda path: raw(path, 292, np.float32(np.inf).tobytes()),
+    "huge.nii": lambda path: raw(path, 42, np.array([30000, 30000, 30000], np.int16).tobytes()),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_check_and_the_run_refuse_the_same_volumes_in_the_same_words(tmp_path, name):
+    SOURCES[name](tmp_path / name)
+    case = {"image": [str(tmp_path / name)], "case_id": "p1"}
+    try:
+        LoadSequencesd("image", ["flair"])(case)
+        refused = []
+    except InputError as error:
+        refused = [str(error)]
+    assert check_volumes([case], ["flair"], whole=True) == refused
+    assert (refused == []) == (name in ("fs.mgz", "pair.img", "plain.nii.gz")) and "\n" not in "".join(refused)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_the_check_and_the_run_refuse_the_same_pictures(tmp_path, broken):
+    path = cut_picture(tmp_path / "a.png") if broken else picture(tmp_path / "a.png")
+    problems = check_pictures([{"image": path, "case_id": "p1"}], whole=True)
+    assert len(problems) == broken
+    if broken:
+        with pytest.raises(InputError, match=re.escape(problems[0])):
+            load_picture(path, "case p1")
+
+
+def test_a_training_reads_images_to_their_end_and_inference_does_not(tmp_path):
+    with_nan(tmp_path / "t1.nii.gz")
+    case = {"image": [str(tmp_path / "t1.nii.gz")], "label": save(tmp_path / "l.nii"), "case_id": "a"}
+    preflight([[case]], ["t1"], tmp_path / "out")
+    for options in ({"labels": [0, 1]}, {"whole": True}):
+        with pytest.raises(InputError, match="^case a: t1: .*t1.nii.gz holds 1 NaN"):
+            preflight([[case]], ["t1"], tmp_path / "out", **options)
 
 
 def test_preflight_names_every_problem(tmp_path):
