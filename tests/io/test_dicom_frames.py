@@ -9,43 +9,17 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from monai.data import CacheDataset
-from pydicom.uid import generate_uid
 
 from shared.core.errors import InputError
 from shared.datasets.spacing import spacing_is_known
 from shared.io.dicom_frames import NO_STACK
 from shared.io.volumes import LoadSequencesd
-from tests.io.test_volumes import AFFINE, load_dicom, oblique, save, save_series, volume
+from tests.io.loading import load_dicom
+from tests.making import AFFINE, oblique, save, save_frames, save_series, volume
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 ORDERS = {"axial": AFFINE, "oblique": oblique(), "downwards": AFFINE @ np.diag([1.0, 1, -1, 1])}
-EMPTY = ("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
-
-
-def save_frames(path: Path, array: np.ndarray, affine: np.ndarray, **change) -> str:
-    """Write `array` (X, Y, Z) as one file of the kind that scanners write, by highdicom, frames in no order.
-
-    The slices stay beside it, in ``<stem>_slices``.
-    """
-    folder = path.parent / f"{path.stem}_slices"
-    save_series(folder, array, affine)
-    slices = []
-    step = f"{np.linalg.norm(affine[:3, 2]):.9f}"
-    for number, file in enumerate(sorted(folder.iterdir()), 1):
-        piece = pydicom.dcmread(file)
-        for word in (*EMPTY, "PatientID", "PatientName", "PatientBirthDate", "PatientSex"):
-            setattr(piece, word, "")
-        piece.InstanceNumber, piece.Manufacturer, piece.ImageType = number, "", ["ORIGINAL", "PRIMARY", "M"]
-        piece.SpacingBetweenSlices = piece.SliceThickness = step
-        piece.WindowCenter, piece.WindowWidth = 1, 2
-        for word, value in change.items():
-            setattr(piece, word, value)
-        piece.save_as(file)
-        slices.append(piece)
-    LegacyConvertedEnhancedMRImage(slices, generate_uid(), 1, generate_uid(), 1).save_as(path)
-    return str(path)
 
 
 @pytest.mark.parametrize("affine", ORDERS.values(), ids=ORDERS)

@@ -17,9 +17,8 @@ from shared.io.dicom_seg import save_dicom_seg
 from shared.io.picture_files import load_picture, load_picture_label
 from shared.io.volumes import LoadLabeld
 from tests.bundles.running import assert_one_line, input_error
-from tests.io.test_dicom_frames import save_frames
-from tests.io.test_dicom_picture import radiograph
-from tests.io.test_volumes import AFFINE, SHAPE, load_dicom, oblique, save_series, volume
+from tests.io.loading import load_dicom
+from tests.making import AFFINE, SHAPE, oblique, radiograph, save_frames, save_series, volume
 
 NAMES, CODES = ["left ventricle", "myocardium"], [["87878005", "SCT", "Left ventricle"], ["74281007", "SCT", "Muscle"]]
 

@@ -12,21 +12,9 @@ from PIL import Image
 
 from shared.io.picture_files import load_picture, load_picture_label, picture_size
 from tests.bundles.running import input_error
-from tests.io.test_volumes import save_series
+from tests.making import radiograph, save_series
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
-
-
-def radiograph(folder: Path, **change) -> Path:
-    """One image of 6 x 5 pixels, values 0, 10, 20, ..."""
-    save_series(folder, np.arange(60).reshape(5, 6, 2) * 10, np.eye(4))
-    first, second = sorted(folder.iterdir())
-    second.unlink()
-    piece = pydicom.dcmread(first)
-    for name, value in change.items():
-        setattr(piece, name, value)
-    piece.save_as(first)
-    return first
 
 
 def stored(file: Path) -> np.ndarray:

@@ -12,9 +12,7 @@ from monai.data import MetaTensor
 from shared.io.dicom_seg import save_dicom_seg
 from shared.io.volumes import LoadSequencesd
 from tests.bundles.running import assert_one_line, input_error
-from tests.io.test_dicom_frames import save_frames
-from tests.io.test_dicom_picture import radiograph
-from tests.io.test_volumes import oblique, save_series
+from tests.making import oblique, radiograph, save_frames, save_series
 
 # Real scanners' files, cut to 16 x 16.
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"

@@ -4,76 +4,24 @@ import gzip
 import os
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 import torch
 from monai.data import CacheDataset, DataLoader, MetaTensor
 from monai.transforms import Compose
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from shared.core.errors import InputError
 from shared.datasets.datalist import expand_datalist
 from shared.io.volumes import LoadLabeld, LoadSequencesd
+from tests.io.loading import load_dicom
+from tests.making import AFFINE, SHAPE, oblique, save, save_series, volume
 
 CHANNELS = ["flair", "t1", "t1ce", "t2"]
-SHAPE = (6, 5, 4)
-AFFINE = np.array([[-1.0, 0, 0, 90], [0, 1.5, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 REAL = os.environ.get("BUNDLES_REAL_DATA")
-
-
-def volume(seed: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    return np.random.default_rng(seed).integers(1, 1000, shape).astype(np.int16)
-
-
-def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, affine), path)
-    return str(path)
 
 
 def four(folder: Path) -> list:
     return [save(folder / f"{name}.nii.gz", volume(index)) for index, name in enumerate(CHANNELS)]
-
-
-def save_series(
-    folder: Path,
-    array: np.ndarray,
-    affine: np.ndarray,
-    numbers: list[int] | None = None,
-    skip: tuple = (),
-    uid: str = "",
-) -> str:
-    """Write `array` (X, Y, Z), whose affine maps voxels to RAS mm, as one DICOM file a slice along Z."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lps = np.diag([-1.0, -1, 1, 1]) @ affine
-    columns, rows = (np.linalg.norm(lps[:3, axis]) for axis in (0, 1))
-    uid = uid or generate_uid()
-    for index in range(array.shape[2]):
-        if index in skip:
-            continue
-        piece = pydicom.Dataset()
-        piece.file_meta = FileMetaDataset()
-        piece.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        piece.file_meta.MediaStorageSOPClassUID = piece.SOPClassUID = MRImageStorage
-        piece.file_meta.MediaStorageSOPInstanceUID = piece.SOPInstanceUID = generate_uid()
-        piece.SeriesInstanceUID = uid
-        piece.FrameOfReferenceUID = piece.StudyInstanceUID = f"{uid[:60].rstrip(chr(46))}.1"
-        piece.Modality = "MR"
-        if numbers:
-            piece.InstanceNumber = numbers[index]
-        piece.ImageOrientationPatient = [f"{v:.9f}" for v in (*lps[:3, 0] / columns, *lps[:3, 1] / rows)]
-        piece.ImagePositionPatient = [f"{v:.9f}" for v in (lps @ [0, 0, index, 1])[:3]]
-        piece.PixelSpacing = [f"{v:.9f}" for v in (rows, columns)]
-        piece.Rows, piece.Columns = array.shape[1], array.shape[0]
-        piece.SamplesPerPixel, piece.PhotometricInterpretation = 1, "MONOCHROME2"
-        piece.BitsAllocated = piece.BitsStored = 16
-        piece.HighBit, piece.PixelRepresentation = 15, 0
-        piece.PixelData = array[:, :, index].T.astype(np.uint16).tobytes()
-        piece.save_as(folder / f"{hash((uid, index)) % 10**9:09d}.dcm", enforce_file_format=True)
-    return str(folder)
 
 
 def in_world(image: MetaTensor) -> dict:
@@ -82,16 +30,6 @@ def in_world(image: MetaTensor) -> dict:
     index = np.stack(np.meshgrid(*map(np.arange, array.shape), indexing="ij"), -1).reshape(-1, 3)
     points = index @ image.affine[:3, :3].numpy().T + image.affine[:3, 3].numpy()
     return dict(zip(map(tuple, np.round(points, 2) + 0.0), array.ravel()))
-
-
-def oblique() -> np.ndarray:
-    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-    if np.linalg.det(turn) < 0:
-        turn[:, 0] *= -1
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag([0.9, 1.1, 3.0])
-    affine[:3, 3] = [10, -20, 30]
-    return affine
 
 
 def test_list_of_paths(tmp_path):
@@ -203,10 +141,6 @@ def test_bad_image_is_one_line(tmp_path, name):
 def test_affines_within_tolerance_are_equal(tmp_path):
     paths = replaced(tmp_path, volume(2), AFFINE + 5e-4 * np.eye(4)[:, [3, 0, 1, 2]])
     assert LoadSequencesd("image", CHANNELS)({"image": paths})["image"].shape == (4, *SHAPE)
-
-
-def load_dicom(path: str) -> MetaTensor:
-    return LoadSequencesd("image", ["flair"])({"image": [path], "case_id": "p01"})["image"]
 
 
 @pytest.mark.parametrize("affine", [AFFINE, oblique()], ids=["axial", "oblique"])

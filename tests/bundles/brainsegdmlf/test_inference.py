@@ -23,8 +23,7 @@ from tests.bundles.brainsegdmlf.helpers import (
     workflow,
     write_case,
 )
-from tests.io.test_dicom_frames import save_frames
-from tests.io.test_volumes import save_series
+from tests.making import save_frames, save_series
 
 
 def result(output: Path, case_id: str) -> Path:

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from shared.io.dicom_seg import save_dicom_seg
 from tests.bundles.brainsegdmlf.helpers import CHANNELS, CONFIGS, TRAIN, affine, make_case, train, workflow
 from tests.bundles.running import finish, input_error, train_and_kill
-from tests.io.test_dicom_frames import save_frames
+from tests.making import save_frames
 
 
 def test_no_property_is_missing(trained):
