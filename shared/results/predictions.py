@@ -1,22 +1,22 @@
-"""Results of inference on disk: a label map a case in the input's own grid or size, and an index of the whole run."""
+"""The handler that writes the results of inference: masks, overlays, measurements and their index."""
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from monai.engines import IterationEvents
 
-from shared.core.errors import InputError
-from shared.core.files import write_atomic
+from shared.core.errors import InputError, OutputError
 from shared.core.missing import is_missing, present
 from shared.datasets.spacing import spacing_is_known
 from shared.io.dicom_picture import find_dicom_picture
@@ -26,100 +26,38 @@ from shared.io.sources import load_volume
 from shared.results.batch_items import case_name, spacing_of
 from shared.results.measures import Measures, Spacing
 from shared.results.overlays import save_overlay
+from shared.results.prediction_index import PredictionIndex
+
+__all__ = ["PredictionHandler", "PredictionIndex"]
 
 Measure = Callable[[np.ndarray, Spacing], Measures]
 
-MAX_LINES = 20  # of the summary in the terminal
-
-
-class PredictionIndex:
-    """``predictions.json``: which input gave which result; rewritten after each case, whole at any time.
-
-    Args:
-        output_dir: folder of the run; paths of results in the index are relative to it.
-        channels: names of the channels of ``image``, to name missing sequences.
-
-    """
-
-    def __init__(self, output_dir: str | os.PathLike, channels: Sequence[str]) -> None:
-        self.output_dir = Path(output_dir)
-        self.channels = list(channels)
-        self.entries: dict[str, dict[str, Any]] = {}
-
-    def add(
-        self,
-        case_id: str,
-        image: Any,
-        prediction: str | os.PathLike,
-        overlay: str | os.PathLike | None = None,
-        missing: Sequence[str] | None = None,
-        text: str | None = None,
-        measures: Measures | None = None,
-        dicom_seg: str | os.PathLike | None = None,
-    ) -> Path:
-        """Add a case, or replace it, and write the index.
-
-        Args:
-            case_id: name of the case.
-            image: its paths as in the data list (a path, or a list with None for a missing sequence).
-            prediction: the label map written.
-            overlay: the picture written, if any.
-            missing: names of missing sequences; None to read them from `image`.
-            text: the sentence that guided it, empty for none; None where a bundle takes no sentences.
-            measures: what the mask means in numbers, flat; None where nothing was measured.
-            dicom_seg: the DICOM SEG written, if any.
-
-        Returns:
-            Path of ``predictions.json``: a list of ``{case_id, image, missing, prediction, overlay}``, and ``text``,
-            ``measures`` and ``dicom_seg``. Measures stand in ``predictions.csv`` too, a line a case.
-
-        """
-        paths = [image] if isinstance(image, (str, os.PathLike)) else list(image)
-        if missing is None:
-            missing = [name for name, path in zip(self.channels, paths) if is_missing(path)]
-        self.entries[case_id] = {
-            "case_id": case_id,
-            "image": [None if is_missing(path) else str(path) for path in paths],
-            "missing": list(missing),
-            "prediction": self._relative(prediction),
-            "overlay": None if overlay is None else self._relative(overlay),
-            **({} if text is None else {"text": text}),
-            **({} if measures is None else {"measures": measures}),
-            **({} if dicom_seg is None else {"dicom_seg": self._relative(dicom_seg)}),
-        }
-        rows = [{"case_id": e["case_id"], **e["measures"]} for e in self.entries.values() if "measures" in e]
-        if rows:
-            write_atomic(self.output_dir / "predictions.csv", pd.DataFrame(rows).to_csv(index=False))
-        return write_atomic(
-            self.output_dir / "predictions.json", json.dumps(list(self.entries.values()), indent=2) + "\n"
-        )
-
-    def _relative(self, path: str | os.PathLike) -> str:
-        return Path(os.path.relpath(path, self.output_dir)).as_posix()
+MAX_LINES = 20  # of each list in the terminal
 
 
 class PredictionHandler:
-    """Ignite-style handler that writes label map, overlay and index of every case of an inference run.
+    """Write label map, overlay, measurements and index entry of every case of an inference run.
 
-    It reads ``pred`` (label map in the input's grid or size, after postprocessing) of ``engine.state.output`` and
-    ``case_id`` of the batch. A case's paths come from `items`, the data list the run was started with.
+    Attach it to a MONAI evaluator, or list it among the evaluator's handlers. It reads ``pred`` (label map on the
+    input's own grid, after postprocessing) of ``engine.state.output`` and ``case_id`` of the batch. With a
+    `CaseEvaluator`, a case that fails is left out and named by `summary`.
 
     Args:
         output_dir: folder of the run.
-        items: items with ``case_id`` and ``image``, as `shared.datasets.datalist` makes them; their ``text``, if they
-            have one, goes into the index and under the overlays' titles.
+        items: the data list of the run: items with ``case_id`` and ``image``. Their ``text``, if any, goes into the
+            index and under the titles of the overlays.
         channels: names of the channels of ``image``.
         class_names: names of the classes of the label map.
-        class_values: their values; None for 1, 2, ...
-        overlays: write the overlays.
-        channel: image channel in the overlays; of a case without it, the first sequence it has. Photographs are shown
-            in colour.
-        grey: photographs are of one channel, as X-rays are, and shown so.
-        measure: function of the bundle for a case's label map; None measures nothing.
-        measure_patients: function of the bundle for all cases of a patient, where items have ``patient`` and
-            ``phase``; what it finds joins the measures of each of these cases.
-        dicom_seg: `shared.io.dicom_seg.save_dicom_seg` with its codes, for cases whose first sequence is a DICOM
-            series, or whose picture is a DICOM image; None writes none.
+        overlays: write overlays.
+        channel: image channel in the overlays; if a case lacks it, the first sequence that it has. Photographs are
+            shown in colour.
+        grey: pictures have one channel, as X-rays do, and are shown in grey.
+        measure: function of the bundle that measures a case's label map; None measures nothing.
+        measure_patients: function of the bundle that measures all cases of a patient together, for items with
+            ``patient`` and ``phase``; its result joins the measures of each of these cases.
+        dicom_seg: `shared.io.dicom_seg.save_dicom_seg` with its codes, for cases whose first sequence is a DICOM series
+            or whose picture is a DICOM image; None writes none.
+        class_values: label values of the classes; None for 1, 2, ...
 
     """
 
@@ -147,16 +85,31 @@ class PredictionHandler:
         self.measure = measure
         self.measure_patients = measure_patients
         self.dicom_seg = dicom_seg
-        self.measured: dict[str, Measures] = {}  # also in the index, so what a later case adds is written with it
+        self.patients: dict[str, dict[str, Measures]] = defaultdict(dict)  # patient -> case_id -> measures
         self.unknown_spacing = 0  # cases measured in voxels
+        self.failures: Mapping[str, str] = {}  # case_id -> what is wrong with it
         self.index = PredictionIndex(output_dir, channels)
 
     def attach(self, engine: Engine) -> None:
-        """Register the handler's event."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
+        """Register the handler's events."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._stop)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Name of each case in the output folder, where its ``case_id`` may belong to another input."""
+        return self.index.claim({case_id: item["image"] for case_id, item in self.items.items()})
 
     def summary(self) -> None:
-        """Print where the results of the run are."""
+        """Print where the results are.
+
+        Raises:
+            InputError: cases failed; names each of them and what is wrong with it.
+
+        """
+        self.index.close()
         entries = list(self.index.entries.values())
         print(f"segmented {len(entries)} {'case' if len(entries) == 1 else 'cases'}")
         for entry in entries[:MAX_LINES]:
@@ -164,81 +117,118 @@ class PredictionHandler:
             print(f"  {self.output_dir / entry['prediction']}{missing}")
         if len(entries) > MAX_LINES:
             print(f"  ... and {len(entries) - MAX_LINES} more")
+        self._print_renamed()
         if self.unknown_spacing:
             print(
                 f"{self.unknown_spacing} of them measured in voxels: their files do not say how large one is "
                 '("spacing": "mm" of a case in the data list does)'
             )
-        tables = " and .csv" if self.measure else ""
-        print(f"index  {self.output_dir / 'predictions.json'}{tables}", flush=True)
+        if entries:
+            tables = " and .csv" if self.measure else ""
+            print(f"index  {self.output_dir / 'predictions.json'}{tables}", flush=True)
+        if self.failures:
+            failed = [f"  {case_id}: {problem}" for case_id, problem in self.failures.items()]
+            raise InputError("\n".join([f"{len(failed)} of {len(self.items)} cases failed", *failed]))
+
+    def _print_renamed(self) -> None:
+        renamed = [(case_id, name) for case_id, name in self.names.items() if name != case_id]
+        if renamed:
+            print(f"{len(renamed)} of them under another name, as {self.output_dir} holds results of other inputs")
+        for case_id, name in renamed[:MAX_LINES]:
+            print(f"  {case_id} as {name}")
+
+    def _start(self, engine: Engine) -> None:
+        self.failures = getattr(engine, "failures", {})
+        self.names  # noqa: B018 - reserves the names before the first case is computed
+
+    def _close(self, engine: Engine) -> None:
+        self.index.close()
+
+    def _stop(self, engine: Engine, error: Exception) -> None:
+        self.index.close()
+        raise error  # ignite leaves that to the handlers of this event
 
     def _write(self, engine: Engine) -> None:
         state: Any = engine.state
         for item, output in zip(state.batch, state.output):
             case_id = case_name(item, len(self.index.entries))
-            prediction = save_prediction(output["pred"], self.output_dir, case_id)
-            overlay = self._overlay(case_id, output["pred"], prediction) if self.overlays else None
-            measures = None if self.measure is None else self._measures(case_id, output["pred"], self.measure)
-            asked = self.items[case_id]
+            asked, name, pred = self.items[case_id], self.names[case_id], output["pred"]
+            prediction = save_prediction(pred, self.output_dir, name)
+            overlay = self._overlay(asked, pred, prediction, name) if self.overlays else None
+            measures = None if self.measure is None else self._measures(asked, pred, self.measure)
+            dicom_seg = self._dicom_seg(asked, pred, prediction, name)
             self.index.add(
-                case_id,
+                name,
                 asked["image"],
                 prediction,
                 overlay,
                 text=asked.get("text"),
                 measures=measures,
-                dicom_seg=self._dicom_seg(case_id, output["pred"], prediction),
+                dicom_seg=dicom_seg,
             )
+            if measures is not None:
+                self._measure_patient(asked, measures)
 
-    def _dicom_seg(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path | None:
+    def _dicom_seg(self, item: Mapping[str, Any], pred: MetaTensor, prediction: Path, name: str) -> Path | None:
         """Write a DICOM SEG if the case came as DICOM."""
-        series = present(self.items[case_id]["image"])[0]
+        series = present(item["image"])[0]
         if self.dicom_seg is None or not (Path(series).is_dir() or find_dicom_picture(series)):
             return None
-        target = prediction.with_name(f"{case_id}_seg.dcm")
+        target = prediction.with_name(f"{name}_seg.dcm")
         try:
             return self.dicom_seg(self._numbered(pred), series, target, self.class_names)
-        except InputError as error:  # the mask is written; the next case may be a better one
-            warnings.warn(f"no DICOM SEG for case {case_id}: {error}", stacklevel=2)
+        except OutputError:
+            raise
+        except InputError as error:  # the mask is written, and the next case may be convertible
+            warnings.warn(f"no DICOM SEG for case {name}: {error}", stacklevel=2)
             return None
 
     def _numbered(self, pred: MetaTensor) -> MetaTensor:
-        """The label map with the values 1, 2, ... in place of `class_values`."""
+        """Return the label map with the values 1, 2, ... in place of `class_values`."""
         numbers: Any = torch.zeros_like(pred)
         for number, value in enumerate(self.class_values, 1):
             numbers[pred == value] = number
         return numbers
 
-    def _measures(self, case_id: str, pred: MetaTensor, measure: Measure) -> Measures:
-        """What the label map means, in mL where the size of a voxel is known; earlier cases of the patient learn it."""
-        item, spacing = self.items[case_id], None
+    def _measures(self, item: Mapping[str, Any], pred: MetaTensor, measure: Measure) -> Measures:
+        """Measure a label map, in mm and mL if the voxel size is known."""
+        spacing = None
         if not is_picture(pred):
             if spacing_is_known(item):
                 spacing = spacing_of(pred)
             else:
                 self.unknown_spacing += 1
-        self.measured[case_id] = measure(torch.as_tensor(pred).cpu().numpy(), spacing)
-        if self.measure_patients is not None and item.get("patient") is not None:
-            same = [i for i in self.measured if self.items[i].get("patient") == item["patient"]]
-            cases = [{**self.items[i], **self.measured[i]} for i in same]
-            for found in self.measure_patients(cases).values():
-                for i in same:
-                    self.measured[i].update(found)
-        return self.measured[case_id]
+        return measure(torch.as_tensor(pred).cpu().numpy(), spacing)
 
-    def _overlay(self, case_id: str, pred: MetaTensor, prediction: Path) -> Path:
-        """Show the prediction on the input as it is on disk: the network's input may lie in another grid."""
-        paths, case = self.items[case_id]["image"], f"case {case_id}"
+    def _measure_patient(self, item: Mapping[str, Any], measures: Measures) -> None:
+        """Measure all cases of the patient that are there so far, and enter the result in each of them."""
+        if self.measure_patients is None or item.get("patient") is None:
+            return
+        same = self.patients[str(item["patient"])]
+        same[str(item["case_id"])] = measures
+        cases = [{**self.items[case_id], **found} for case_id, found in same.items()]
+        for result in self.measure_patients(cases).values():
+            for found in same.values():
+                found.update(result)
+            self.index.measure({self.names[case_id]: found for case_id, found in same.items()})
+
+    def _overlay(self, item: Mapping[str, Any], pred: MetaTensor, prediction: Path, name: str) -> Path:
+        """Draw the prediction on the input as it is on disk: the network's input may lie on another grid."""
+        paths, case = item["image"], f"case {item['case_id']}"
         channel: int | None
         if is_picture(pred):
             image, channel = load_picture(paths, case, self.grey), 0 if self.grey else None
         else:
             image = load_volume(paths if isinstance(paths, (str, os.PathLike)) else self._shown(paths), case)
             channel = self.channel if len(image) > 1 else 0
-        target = prediction.with_name(f"{case_id}_overlay.png")
-        caption = self.items[case_id].get("text") or ""
         return save_overlay(
-            target, image, self._numbered(pred), channel=channel, title=case_id, names=self.class_names, caption=caption
+            prediction.with_name(f"{name}_overlay.png"),
+            image,
+            self._numbered(pred),
+            channel=channel,
+            title=name,
+            names=self.class_names,
+            caption=item.get("text") or "",
         )
 
     def _shown(self, paths: Sequence[Any]) -> Any:

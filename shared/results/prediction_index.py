@@ -1,0 +1,248 @@
+"""``predictions.json``: which input gave which result, for all runs into one output folder."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from shared.core.errors import InputError
+from shared.core.files import sweep_drafts, write_atomic
+from shared.core.locks import locked
+from shared.core.messages import reason
+from shared.core.missing import is_missing, present
+from shared.datasets.case_names import fit_name, qualify
+from shared.results.measures import Measures
+from shared.results.tables import csv_text
+
+INDEX, TABLE = "predictions.json", "predictions.csv"
+JOURNAL, LOCK = ".predictions.jsonl", ".predictions.lock"
+WAIT_S = 60  # for other runs into the same folder, which hold the lock for milliseconds
+SHARE = 64  # the index is written anew when more than a 64th of its cases are in the journal only
+
+Entry = dict[str, Any]
+
+
+class PredictionIndex:
+    """Map inputs to results in ``predictions.json``, and list measurements in ``predictions.csv``.
+
+    Every case is appended to a hidden journal as soon as its files are written. The journal is merged into the index at
+    intervals that grow with the index, so that the cost per case stays the same, and at the end; after a kill, by the
+    next run. Several runs may write into one folder, one after the other or at the same time: their entries are kept.
+
+    Args:
+        output_dir: folder of the run; paths of results in the index are relative to it.
+        channels: names of the channels of ``image``, to name missing sequences.
+
+    """
+
+    def __init__(self, output_dir: str | os.PathLike, channels: Sequence[str]) -> None:
+        self.output_dir = Path(output_dir)
+        self.channels = list(channels)
+        self.entries: dict[str, Entry] = {}  # of this run
+        self._claimed: set[str] = set()
+        self._merged = 0  # entries in the index
+        self._pending = 0  # of them, entries of this run that are in the journal only
+
+    def claim(self, images: Mapping[str, Any]) -> dict[str, str]:
+        """Reserve a name for each case of this run, before anything is written.
+
+        A case keeps its own name if it is free, or if it belongs to an earlier result of the same input, which will be
+        replaced. If it belongs to another input, the case is called after its folder as well: ``p2_IM0001``.
+
+        Args:
+            images: ``case_id`` -> ``image`` of the case (a path, or a list with None for a missing sequence).
+
+        Returns:
+            ``case_id`` -> name of the case in this folder.
+
+        Raises:
+            InputError: ``predictions.json`` in the folder was not written by this class.
+
+        """
+        with self._locked():
+            sweep_drafts(self.output_dir)
+            stored, claims = self._read()
+            owners = {name: _inputs(entry["image"]) for name, entry in {**claims, **stored}.items()}
+            used: set[str] = set()
+            names: dict[str, str] = {}
+            for case_id, image in images.items():
+                inputs = _inputs(image)
+                for name in _candidates(case_id, image):
+                    reserved = name in used or (name in images and name != case_id)
+                    if not reserved and self._is_free(name, owners, inputs):
+                        break
+                else:
+                    remedy = "give another --output_dir"
+                    raise InputError(f"case {case_id}: {self.output_dir} holds results of other inputs: {remedy}")
+                names[case_id] = name
+                used.add(name)
+            self._claimed.update(used)
+            claimed = {names[case_id]: image for case_id, image in images.items() if names[case_id] not in owners}
+            self._append([{"case_id": name, "image": _absolute(image)} for name, image in claimed.items()])
+        return names
+
+    def add(
+        self,
+        case_id: str,
+        image: Any,
+        prediction: str | os.PathLike,
+        overlay: str | os.PathLike | None = None,
+        missing: Sequence[str] | None = None,
+        text: str | None = None,
+        measures: Measures | None = None,
+        dicom_seg: str | os.PathLike | None = None,
+    ) -> Path:
+        """Add a case, or replace it.
+
+        Args:
+            case_id: name of the case, as `claim` returned it.
+            image: its paths as in the data list (a path, or a list with None for a missing sequence).
+            prediction: the label map.
+            overlay: the overlay, if any.
+            missing: names of missing sequences; None to find them in `image`.
+            text: the sentence that guided the segmentation, empty for none; None where a bundle takes no sentences.
+            measures: what was measured, flat; None if nothing was.
+            dicom_seg: the DICOM SEG, if any.
+
+        Returns:
+            Path of ``predictions.json``, a list of ``{case_id, image, missing, prediction, overlay}`` with absolute
+            paths of inputs, and ``text``, ``measures`` and ``dicom_seg`` where there are any.
+
+        """
+        paths = _absolute(image)
+        if missing is None:
+            missing = [name for name, path in zip(self.channels, paths) if path is None]
+        self.entries[case_id] = {
+            "case_id": case_id,
+            "image": paths,
+            "missing": list(missing),
+            "prediction": self._relative(prediction),
+            "overlay": None if overlay is None else self._relative(overlay),
+            **({} if text is None else {"text": text}),
+            **({} if measures is None else {"measures": measures}),
+            **({} if dicom_seg is None else {"dicom_seg": self._relative(dicom_seg)}),
+        }
+        self._write([case_id])
+        return self.output_dir / INDEX
+
+    def measure(self, measures: Mapping[str, Measures]) -> None:
+        """Replace the measures of cases that were added before.
+
+        Args:
+            measures: name of the case -> its measures.
+
+        """
+        for case_id, found in measures.items():
+            self.entries[case_id]["measures"] = found
+        self._write(list(measures))
+
+    def close(self) -> None:
+        """Merge the journal into the index and give back the names of cases that have no result."""
+        if not self._claimed and not self._pending:
+            return
+        with self._locked():
+            self._merge(released=self._claimed - self.entries.keys())
+        self._claimed.clear()
+
+    def _write(self, case_ids: Sequence[str]) -> None:
+        with self._locked():
+            self._append([self.entries[case_id] for case_id in case_ids])
+            self._pending += len(case_ids)
+            if self._pending * SHARE > self._merged:
+                self._merge()
+
+    def _locked(self) -> Any:
+        return locked(self.output_dir, "another run that writes predictions", wait_s=WAIT_S, name=LOCK)
+
+    def _append(self, entries: Sequence[Entry]) -> None:
+        if entries:
+            with open(self.output_dir / JOURNAL, "a", encoding="utf-8") as file:
+                file.write(_lines(entries))
+
+    def _merge(self, released: Collection[str] = ()) -> None:
+        """Write index and table anew; in the journal stay the claims of other runs and of cases still to come."""
+        stored, claims = self._read()
+        entries = list(stored.values())
+        rows = [{"case_id": entry["case_id"], **entry["measures"]} for entry in entries if "measures" in entry]
+        if rows:
+            write_atomic(self.output_dir / TABLE, csv_text(pd.DataFrame(rows)))
+        if entries:
+            write_atomic(self.output_dir / INDEX, json.dumps(entries, indent=2) + "\n")
+        kept = [claim for name, claim in claims.items() if name not in released]
+        if kept:
+            write_atomic(self.output_dir / JOURNAL, _lines(kept))
+        else:
+            (self.output_dir / JOURNAL).unlink(missing_ok=True)
+        self._merged, self._pending = len(entries), 0
+
+    def _read(self) -> tuple[dict[str, Entry], dict[str, Entry]]:
+        """Return the entries of index and journal, and the claims of cases without an entry, by name."""
+        stored = {entry["case_id"]: entry for entry in self._read_index()}
+        claims: dict[str, Entry] = {}
+        for entry in self._read_journal():
+            (stored if "prediction" in entry else claims)[entry["case_id"]] = entry
+        return stored, {name: claim for name, claim in claims.items() if name not in stored}
+
+    def _read_index(self) -> list[Entry]:
+        file = self.output_dir / INDEX
+        if not file.exists():
+            return []
+        try:
+            entries = json.loads(file.read_text(encoding="utf-8"))
+            if all({"case_id", "image", "prediction"} <= entry.keys() for entry in entries):
+                return entries
+            problem = "an entry has no case_id, image or prediction"
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            problem = reason(error)
+        raise InputError(f"{file} is not an index of predictions ({problem}): move it, or give another --output_dir")
+
+    def _read_journal(self) -> Iterator[Entry]:
+        try:
+            lines = (self.output_dir / JOURNAL).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return
+        for line in filter(None, lines):
+            try:
+                yield json.loads(line)
+            except ValueError:  # the process was killed while it wrote this line
+                continue
+
+    def _is_free(self, name: str, owners: Mapping[str, set[str]], inputs: set[str]) -> bool:
+        """Tell whether a name is unused, or used by a result of the same input."""
+        if name in owners:
+            return bool(owners[name] & inputs)
+        return not any((self.output_dir / name).glob(f"{glob.escape(name)}_seg.*"))
+
+    def _relative(self, path: str | os.PathLike) -> str:
+        return Path(os.path.relpath(path, self.output_dir)).as_posix()
+
+
+def _lines(entries: Sequence[Entry]) -> str:
+    """Return entries as lines; the line break in front ends a line that a killed process left unfinished."""
+    return "".join(f"\n{json.dumps(entry)}\n" for entry in entries)
+
+
+def _absolute(image: Any) -> list[str | None]:
+    paths = [image] if isinstance(image, (str, os.PathLike)) else list(image)
+    return [None if is_missing(path) else os.path.abspath(path) for path in paths]
+
+
+def _inputs(image: Any) -> set[str]:
+    """Return the files of a case, the same for every spelling of their paths."""
+    return {os.path.realpath(path) for path in present(image)}
+
+
+def _candidates(case_id: str, image: Any) -> Iterator[str]:
+    """Yield names of a case: its own, with one folder more each time, with a digest of its path."""
+    source = Path(os.path.abspath(present(image)[0]))
+    yield case_id
+    yield from itertools.islice(qualify(case_id, source.parent), 1, None)
+    yield fit_name(f"{case_id}_{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}")
