@@ -1,22 +1,15 @@
-"""BrainSegDMLF beside MONAI's UNet and SegResNet on lower-grade glioma, at equal time.
+"""Compare BrainSegDMLF and its ablations with MONAI's UNet and SegResNet on lower-grade glioma, for equal CPU time.
 
-Every model gets the bundle's own pipeline: the same slices, augmentation, loss, optimiser and cosine schedule, and the
-same CPU seconds of training on the same number of threads (a loaded machine does not favour anybody; slices are made
-in a second process, whose time is not counted, so a cheap network is not charged for them); only the network
-and its learning rate differ. The weights at the end of the time are measured: none profits from choosing a checkpoint.
+    python benchmarks/brain_lgg64.py run ours --minutes 10  # one model; writes a file in results/brain_lgg64
+    python benchmarks/brain_lgg64.py table                  # all runs as Markdown and JSON
 
-    python benchmarks/brain_lgg64.py run ours --minutes 10  # one model, writes a file in results/brain_lgg64
-    python benchmarks/brain_lgg64.py table                  # all results, as Markdown and JSON
-
-The images are found through BUNDLES_REAL_DATA (folder with ``brain_lgg64``); they are not part of the project.
+`pipeline` says what the models share. The images are read from BUNDLES_REAL_DATA (folder with ``brain_lgg64``); they
+are not part of the project.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import fire
@@ -25,16 +18,13 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import SegResNet, UNet
 from monai.utils import set_determinism
-from record import check, real_images
-from timed import train_for
+from pipeline import bundle_config, check, train_for
+from record import RESULTS, save, save_run, saved_runs
 
-ROOT = Path(__file__).resolve().parents[1]
-BUNDLE = ROOT / "bundles" / "brainsegdmlf"
-RESULTS = Path(__file__).resolve().parent / "results" / "brain_lgg64"
-sys.path[:0] = [str(ROOT), str(BUNDLE)]
+from shared.results.metrics import case_metrics
+from shared.results.tables import markdown
 
-from shared.results.metrics import case_metrics  # noqa: E402
-
+FOLDER = RESULTS / "brain_lgg64"
 CHANNELS = ["flair", "t1", "t1post"]
 LABELS = {
     "ours": "BrainSegDMLF",
@@ -52,39 +42,21 @@ SWITCHES = {
 
 
 def peer(name: str) -> torch.nn.Module:
-    """MONAI's networks at the sizes of its tutorials."""
+    """Return a network of MONAI with the size that its tutorials use."""
     if name == "unet":
         return UNet(2, len(CHANNELS), 1, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2)
     return SegResNet(2, 16, len(CHANNELS), 1, dropout_prob=0.2)
 
 
 def config(model: str, **overrides: Any) -> ConfigParser:
-    """The bundle's training config for these images."""
-    data = real_images("brain_lgg64")
-    parser = ConfigParser()
-    parser.read_config(str(BUNDLE / "configs" / "train.json"))
-    parser.update(
-        {
-            "bundle_root": str(BUNDLE),
-            "dataset_dir": str(data),
-            "channels": CHANNELS,
-            "pixdim": [-1.0, -1.0, -1.0],
-            "patch_size": [64, 64],
-            "batch_size": 4,
-            "num_workers": 1,
-            "device": torch.device("cpu"),
-            "epochs": 100000,
-            "train#handlers": [],
-            **SWITCHES.get(model, {}),
-            **overrides,
-        }
-    )
-    parser.get_parsed_content("code")
-    return parser
+    """Return the bundle's training config for these images."""
+    sizes = {"channels": CHANNELS, "pixdim": [-1.0, -1.0, -1.0], "patch_size": [64, 64], "batch_size": 4}
+    options = sizes | {"num_workers": 1} | SWITCHES.get(model, {}) | overrides
+    return bundle_config("brainsegdmlf", ["train.json"], "brain_lgg64", **options)
 
 
 def run(model: str, minutes: float = 10, threads: int = 1, seed: int = 0, learning_rate: float | None = None) -> None:
-    """Train one model for so many minutes of CPU time and measure it."""
+    """Train one model for `minutes` of CPU time and measure it."""
     check("model", model, list(LABELS))
     torch.set_num_threads(threads)
     set_determinism(seed)
@@ -101,17 +73,14 @@ def run(model: str, minutes: float = 10, threads: int = 1, seed: int = 0, learni
         "seed": seed,
         "learning_rate": rate,
         "iterations": iterations,
-        "torch": torch.__version__,
         **measure(parser, network),
     }
-    target = RESULTS / f"{model}_seed{seed}_{minutes:g}min.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{model}: Dice {result['validation']['dice']:.4f}  ->  {target}")
+    print(f"{model}: Dice {result['validation']['dice']:.4f}")
+    save_run(FOLDER, f"{model}_seed{seed}_{minutes:g}min", result)
 
 
 def measure(parser: ConfigParser, network: torch.nn.Module) -> dict[str, Any]:
-    """Validation patients complete, with each sequence left out, and the patients who lack one."""
+    """Measure validation patients with all sequences, without each sequence, and patients who lack one."""
     cases = list(parser.get_parsed_content("validate#dataset"))
     results: dict[str, Any] = {"validation": evaluate(parser, network, cases)}
     for index, name in enumerate(CHANNELS):
@@ -125,7 +94,7 @@ def measure(parser: ConfigParser, network: torch.nn.Module) -> dict[str, Any]:
 def evaluate(
     parser: ConfigParser, network: torch.nn.Module, cases: list[Any], missing: int | None = None
 ) -> dict[str, Any]:
-    """Whole volumes, in the grid of the files: mean over patients."""
+    """Segment whole volumes and return the mean metrics over patients, on the grid of the files."""
     inferer, post = parser.get_parsed_content("validate#inferer"), parser.get_parsed_content("validate#postprocessing")
     network.eval()
     rows, seconds = [], []
@@ -148,38 +117,36 @@ def evaluate(
 
 
 def table() -> None:
-    """Collect all results into one table, Markdown and JSON."""
-    found = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
-    found.sort(key=lambda r: (-r["minutes"], list(LABELS).index(r["model"]), r["seed"]))
+    """Write all runs as one table."""
+    found = saved_runs(FOLDER)
+    found.sort(key=lambda run: (-run["minutes"], list(LABELS).index(run["model"]), run["seed"]))
     lines = [
         "# BrainSegDMLF beside MONAI's UNet and SegResNet, `brain_lgg64`",
         "",
         "62 training patients, 16 validation patients (whole-volume Dice, mean over patients), equal CPU time and",
         "threads, same pipeline; made by `benchmarks/brain_lgg64.py`. HD95 in nominal mm.",
         "",
-        "| model | M parameters | minutes x threads | iterations | Dice | HD95 | lesion F1 | s a volume |"
-        " without FLAIR | without T1 | without T1post | 10 incomplete patients |",
-        "|---" * 12 + "|",
     ]
-    for r in found:
-        v = r["validation"]
-        cells = [
-            LABELS[r["model"]] + (f", seed {r['seed']}" if r["seed"] else ""),
-            f"{r['parameters'] / 1e6:.2f}",
-            f"{r['minutes']:g} x {r['threads']}",
-            str(r["iterations"]),
-            f"{v['dice']:.3f}",
-            f"{v['hd95_mm']:.1f}",
-            f"{v['lesion_f1']:.3f}",
-            f"{v['seconds_a_volume']:.2f}",
-            *(f"{r[f'without {name}']['dice']:.3f}" for name in CHANNELS),
-            f"{r['incomplete patients']['dice']:.3f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    text = "\n".join(lines) + "\n"
-    (RESULTS.parent / "brain_lgg64.md").write_text(text)
-    (RESULTS.parent / "brain_lgg64.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(text)
+    whole = ["Dice", "HD95", "lesion F1", "s per volume"]
+    missing = ["without FLAIR", "without T1", "without T1post", "10 incomplete patients"]
+    rows = [["model", "M parameters", "minutes x threads", "iterations", *whole, *missing]]
+    for run in found:
+        scores = run["validation"]
+        rows.append(
+            [
+                LABELS[run["model"]] + (f", seed {run['seed']}" if run["seed"] else ""),
+                f"{run['parameters'] / 1e6:.2f}",
+                f"{run['minutes']:g} x {run['threads']}",
+                str(run["iterations"]),
+                f"{scores['dice']:.3f}",
+                f"{scores['hd95_mm']:.1f}",
+                f"{scores['lesion_f1']:.3f}",
+                f"{scores['seconds_a_volume']:.2f}",
+                *(f"{run[f'without {name}']['dice']:.3f}" for name in CHANNELS),
+                f"{run['incomplete patients']['dice']:.3f}",
+            ]
+        )
+    save("brain_lgg64", found, "\n".join([*lines, *markdown(rows)]) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""EM clustering: `EMAggregation` beside EMANet's unit, on the same tokens, in time and memory.
+"""Compare `EMAggregation` with EMANet's unit on the same tokens: time and memory.
 
     python benchmarks/em_clustering.py [--quick] [--tokens 1024,4096,16384,65536] [--centres 8,32,64] [--device cpu]
 
-The peer is EMANet's published unit (Li 2019, "Expectation-Maximization Attention Networks") written here from its
+The peer ("unit") is EMANet's published unit (Li 2019, "Expectation-Maximization Attention Networks"), written from its
 formula: 1x1 convolution, T = 3 iterations without gradient, reconstruction, 1x1 convolution with batch normalisation,
-residual. "loop" is what stands between its convolutions alone, and so does less than ours, which maps its centres (W_o)
-and adds them to the tokens. Ours has half of the centres as anchors. One image, C channels, float32. "train" is forward
-and backward with a gradient for the tokens; ours sends it through the last iteration, the peer through none.
+residual. "loop" is the part between its convolutions. It does less than "ours", which also maps its centres (W_o) and
+adds them to the tokens. Half of our centres are anchors. The input is one image with C channels in float32. "train" is
+forward and backward with a gradient for the tokens: ours passes it through the last iteration, the peer through none.
 
-Every variant runs alone in its own process. Time: the processor time of the fastest of its runs, which a busy machine
-disturbs least (on a GPU: elapsed time, which the JSON has for all). Memory: peak resident set (VmHWM of /proc, reset
-before the first run) minus what was resident then, that is without tokens, weights and libraries; Linux only (on a GPU:
-the allocator's peak). Growth: p in time ~ tokens^p.
+Every variant runs alone in its own process. Time is the processor time of the fastest run, which other load disturbs
+least (on a GPU: the elapsed time; the JSON contains both). Memory is the peak of the resident set without tokens,
+weights and libraries (VmHWM of /proc minus VmRSS before the first run, Linux only; on a GPU: the allocator's peak).
+Growth is p in time ~ tokens^p.
 """
 
 from __future__ import annotations
@@ -19,25 +19,24 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import fire
 import torch
+from alone import reset_peak, resident_mb, run_alone
 from record import cpu_name, save
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from shared.layers.em_clustering import EMAggregation
+from shared.results.tables import markdown
 
 ITERATIONS = 3
 VARIANTS = ("ours", "loop", "unit")
 
 
 class EmanetUnit(nn.Module):
-    """EMANet's unit after its formula, on (B, C, N); `whole=False` leaves out the convolutions and the residual."""
+    """EMANet's unit on tokens (B, C, N); `whole=False` leaves out the convolutions and the residual."""
 
     bases: Tensor
 
@@ -50,7 +49,7 @@ class EmanetUnit(nn.Module):
         self.register_buffer("bases", nn.functional.normalize(torch.randn(1, channels, centres), dim=1))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, C, N) -> (B, C, N)."""
+        """Return tokens (B, C, N) for tokens (B, C, N)."""
         x = self.before(tokens)
         centres = self.bases.expand(x.shape[0], -1, -1)
         with torch.no_grad():
@@ -67,8 +66,6 @@ class EmanetUnit(nn.Module):
 
 def measure(variant: str, tokens: int, centres: int, channels: int, train: bool, repeats: int, device: str) -> None:
     """Run one variant in this process and print its figures as JSON."""
-    from shared.layers.em_clustering import EMAggregation
-
     torch.manual_seed(0)
     on_gpu = torch.device(device).type == "cuda"
     x = torch.randn(1, tokens, channels)
@@ -81,7 +78,7 @@ def measure(variant: str, tokens: int, centres: int, channels: int, train: bool,
     del x
     layer = layer.to(device).train(train)
     arguments = [argument.to(device) for argument in arguments]
-    learns = train and variant != "loop"  # between its convolutions the peer has no gradient
+    learns = train and variant != "loop"  # the peer's loop has no gradient
     arguments[0].requires_grad_(learns)
     gradient = torch.ones_like(arguments[0]) if learns else None
 
@@ -98,8 +95,7 @@ def measure(variant: str, tokens: int, centres: int, channels: int, train: bool,
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device) / 2**20
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak of the resident set to its present size
-        before = resident_mb("VmRSS")
+        before = reset_peak()
     wall, cpu = [], []
     for _ in range(repeats + 1):
         start, cpu_start = time.perf_counter(), time.process_time()
@@ -113,14 +109,8 @@ def measure(variant: str, tokens: int, centres: int, channels: int, train: bool,
     print(json.dumps({"seconds": min(seconds[1:]), "elapsed_s": min(wall[1:]), "peak_mb": peak - before}))
 
 
-def resident_mb(key: str) -> float:
-    """Return a size of this process from /proc in MB: VmRSS (present) or VmHWM (peak)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key + ":")) / 1024
-
-
 def device_name(device: str) -> str:
-    """Return the name of the processor or the GPU as the system gives it."""
+    """Return the name of the processor or the GPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return cpu_name()
@@ -140,14 +130,19 @@ def write_table(result: dict) -> str:
     lines += [", ".join(f"{key} {result[key]}" for key in keys), ""]
     columns = ["mode", "K", "tokens", "ours ms", "loop ms", "unit ms", "loop / ours", "unit / ours"]
     columns += ["ours MB", "loop MB", "unit MB"]
-    lines += ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    table = [columns]
     for row in result["rows"]:
         cells = [row["mode"], str(row["centres"]), f"{row['tokens']:,}"]
         cells += [f"{1e3 * row[v]['seconds']:.1f}" if v in row else "-" for v in VARIANTS]
         cells += [f"{row[v]['seconds'] / row['ours']['seconds']:.2f}x" if v in row else "-" for v in VARIANTS[1:]]
         cells += [f"{row[v]['peak_mb']:.0f}" if v in row else "-" for v in VARIANTS]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "Growth of the time with the tokens, from the fewest to the most (1 is linear):", ""]
+        table.append(cells)
+    lines += [
+        *markdown(table),
+        "",
+        "Growth of the time with the tokens, from the fewest to the most (1 is linear):",
+        "",
+    ]
     for entry in result["growth"]:
         exponents = ", ".join(f"{v} {entry[v]:.2f}" for v in VARIANTS if v in entry)
         lines.append(f"- {entry['mode']}, K = {entry['centres']}: {exponents}")
@@ -155,7 +150,7 @@ def write_table(result: dict) -> str:
 
 
 def numbers(values: object) -> list[int]:
-    """Turn what fire makes of "8", "8,32" or "[8,32]" into a sorted list."""
+    """Return the numbers that fire reads from "8", "8,32" or "[8,32]", sorted."""
     return sorted(int(str(v)) for v in (values if isinstance(values, tuple | list) else [values]))
 
 
@@ -167,7 +162,7 @@ def main(
     repeats: int = 5,
     device: str = "cpu",
 ) -> None:
-    """Measure forward and training; `quick`: 1,024 and 4,096 tokens, 32 centres, once, nothing written."""
+    """Measure forward and training; `quick` measures 1,024 and 4,096 tokens, 32 centres, once, and writes no file."""
     if quick:
         tokens, centres, repeats = (1024, 4096), (32,), 1
     rows: list[dict] = []
@@ -179,11 +174,7 @@ def main(
                 row: dict = {"mode": mode, "centres": k, "tokens": n}
                 for variant in VARIANTS if mode == "forward" else ("ours", "unit"):
                     figures = [variant, n, k, channels, int(mode == "train"), repeats, device]
-                    command = [sys.executable, __file__, "measure", *map(str, figures)]
-                    done = subprocess.run(command, capture_output=True, text=True, check=False)
-                    if done.returncode:
-                        raise SystemExit(f"{variant} at {n} tokens, {k} centres, {mode}:\n{done.stderr}")
-                    row[variant] = json.loads(done.stdout.splitlines()[-1])
+                    row[variant] = run_alone(__file__, *figures)
                 series.append(row)
                 print(mode, k, n, {v: f"{1e3 * row[v]['seconds']:.1f} ms" for v in VARIANTS if v in row}, flush=True)
             rows += series
@@ -201,10 +192,10 @@ def main(
         "rows": rows,
         "growth": slopes,
     }
-    table = write_table(result)
-    print(table)
-    if not quick:
-        save("em_clustering", result, table)
+    if quick:
+        print(write_table(result))
+    else:
+        save("em_clustering", result, write_table(result))
 
 
 if __name__ == "__main__":

@@ -1,42 +1,40 @@
-"""Where experts draw the optic disc, relative to the edge that one sees: no network has a part in it.
-
-From each disc's centre the green channel is read along rays, in units of the label's own radius, and the median over
-the rays taken. A bright disc on a darker retina ends where that profile falls steepest. Labels of Drishti-GS end there;
-those of RIM-ONE end well inside, so that a network which finds the edge as Drishti-GS teaches it is "wrong" on RIM-ONE
-by a ring, and one whose discs come out too small or notched scores higher.
+"""Compare the optic discs that experts of Drishti-GS and RIM-ONE draw with the visible edge of the disc.
 
     python benchmarks/label_edges.py    # writes results/label_edges.md, .json and .png
 
-The images are found through BUNDLES_REAL_DATA (folder with ``fundus``); they are not part of the project.
+No network takes part. The green channel is sampled along rays from the centre of each disc, in units of the radius of
+its label; the profile is the median over the rays. A bright disc on a darker retina ends where the profile falls most
+steeply. The labels of one camera end there, those of the other inside. A network trained on the first then loses a ring
+of pixels on the second, although it finds the edge.
+
+The images are read from BUNDLES_REAL_DATA (folder with ``fundus``); they are not part of the project.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from record import RESULTS, real_images, save
+from pipeline import real_images
+from record import RESULTS, save
 from scipy import ndimage
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from shared.results.tables import markdown
 
-from shared.results.tables import markdown  # noqa: E402
-
-SIDE = 320  # pixels to which images are resized
-BLUR = 2.0  # standard deviation in these pixels: less than a vessel
+SIDE = 320  # images are resized to this side in pixels
+BLUR = 2.0  # standard deviation in pixels, thinner than a vessel
 RAYS = 72
-RADII = np.arange(0.6, 1.6, 0.02)  # in radii of the label
-SEARCHED = slice(5, -8)  # of them: 0.70 to 1.42, the rest is for the figure
+RADII = np.arange(0.6, 1.6, 0.02)  # samples along a ray, in radii of the label
+SEARCHED = slice(5, -8)  # samples from 0.70 to 1.42; the others only appear in the figure
 DISC = 100  # least label value of the disc
 
 
 def profile(image: np.ndarray, disc: np.ndarray) -> np.ndarray:
-    """Brightness at `RADII`, median over the rays: `image` (H, W, 3) in [0, 255], `disc` (H, W) bool."""
+    """Return the brightness at `RADII`, median over the rays, of `image` (H, W, 3) with the label `disc` (H, W)."""
     green = ndimage.gaussian_filter(image[..., 1].astype(float), BLUR)
     green = (green - green.mean()) / green.std()
     centre = np.array(ndimage.center_of_mass(disc))
@@ -51,7 +49,7 @@ def profile(image: np.ndarray, disc: np.ndarray) -> np.ndarray:
 
 
 def falls(folder: Path, entries: list[dict[str, Any]]) -> np.ndarray:
-    """How fast brightness falls with the radius, (eyes, radii)."""
+    """Return the fall of brightness with the radius, (eyes, radii)."""
     found = []
     for entry in entries:
         image = Image.open(folder / entry["image"]).convert("RGB").resize((SIDE, SIDE))
@@ -61,9 +59,9 @@ def falls(folder: Path, entries: list[dict[str, Any]]) -> np.ndarray:
 
 
 def main() -> None:
-    """Measure both cameras."""
+    """Measure all cameras of the data set."""
     folder = real_images("fundus")
-    entries = json.loads((folder / "dataset.json").read_text())
+    entries = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     domains: dict[str, list[dict[str, Any]]] = {}
     for entry in entries["training"] + entries["validation"] + entries["testing"]:
         domains.setdefault(entry["domain"], []).append(entry)
@@ -74,17 +72,16 @@ def main() -> None:
     for name, fall in measured.items():
         edges = RADII[SEARCHED][np.nanargmax(fall[:, SEARCHED], axis=1)]
         low, median, high = np.quantile(edges, [0.25, 0.5, 0.75])
-        ceiling = np.mean(2 * np.minimum(edges, 1) ** 2 / (1 + edges**2))  # of circles round one centre
+        ceiling = np.mean(2 * np.minimum(edges, 1) ** 2 / (1 + edges**2))  # of concentric circles
         results[name] = {"eyes": len(edges), "low": low, "median": median, "high": high, "dice": ceiling}
         rows.append([name, str(len(edges)), f"{median:.2f}", f"{low:.2f} to {high:.2f}", f"{ceiling:.3f}"])
     text = "\n".join(["# Where experts draw the optic disc", "", *markdown(rows), "", "![](label_edges.png)", ""])
     save("label_edges", results, text)
     draw(measured)
-    print(text)
 
 
 def draw(measured: dict[str, np.ndarray]) -> None:
-    """Write the figure: mean fall of brightness over the radius, a line a camera."""
+    """Write the figure: mean fall of brightness over the radius, one line per camera."""
     figure = Figure(figsize=(5.2, 2.8), dpi=160, layout="constrained")
     axis = figure.subplots()
     for (name, fall), colour in zip(measured.items(), ("#0072b2", "#d55e00")):

@@ -1,9 +1,9 @@
-"""Dice when all masks of a domain are scaled by one factor: how much of an error is only how large experts draw.
+"""Dice after scaling all masks of a domain by one factor: errors of position and shape without those of size.
 
-Experts of one data set may draw a structure larger than those of another (the optic disc with or without the pale ring
-round it). A network that finds every disc exactly as its source draws it then loses by the same ratio everywhere. One
-factor for a whole domain, fitted to its labels, takes that away and leaves errors of place and shape. It is an analysis
-of labels and no score to compete on: a network that draws too small by accident needs no factor.
+Experts of one data set may draw a structure larger than experts of another, such as the optic disc with or without the
+pale ring around it. A network that reproduces the size of its source then loses Dice in every image of the other data
+set. One factor per domain, fitted to the domain's labels, removes this part of the error. The result explains the
+labels; it does not rank networks, because a network that draws too small by accident needs no factor.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from monai.utils import convert_to_numpy
 from shared.results.metrics import dice, not_annotated
 
 FACTORS = np.round(np.arange(0.7, 1.301, 0.025), 3)
-SIDE = 256  # masks are compared at no more pixels a side
+SIDE = 256  # masks are compared at this side in pixels or less
 
 
 def best_factor(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """The factor of `FACTORS` with the highest mean Dice of (prediction, label), and that Dice."""
+    """Return the factor of `FACTORS` with the highest mean Dice of (prediction, label), and this Dice."""
     means = [np.mean([dice(scale_mask(pred, float(factor)), label) for pred, label in pairs]) for factor in FACTORS]
     best = int(np.argmax(means))
     return float(FACTORS[best]), float(means[best])
 
 
 class Masks:
-    """Keep an evaluator's predictions and labels, small, by domain and structure."""
+    """Collect an evaluator's predictions and labels, subsampled, by domain and structure."""
 
     def __init__(self, structures: list[str]) -> None:
         self.structures = structures
         self.pairs: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
 
     def attach(self, engine: Engine) -> None:
-        """Register on the evaluator."""
+        """Register with the evaluator."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
 
     def keep(self, engine: Any) -> None:
-        """Keep the annotated structures of a batch."""
+        """Collect the annotated structures of a batch."""
         for item, output in zip(engine.state.batch, engine.state.output):
             pred, label = (convert_to_numpy(output[key])[-len(self.structures) :] for key in ("pred", "label"))
             step = -(-max(label.shape[1:3]) // SIDE)

@@ -1,11 +1,11 @@
-"""How much TMCA's mask depends on how a sentence is put: the same findings in other words, on QaTa-COV19.
+"""Compare the Dice of TMCA for the same findings in different wordings, on QaTa-COV19.
 
-    python benchmarks/other_words.py                                 # the shipped weights, 300 validation images
+    python benchmarks/other_words.py                                 # shipped weights, 300 validation images
     python benchmarks/other_words.py --weights FILE --number 1429
 
-Each image is segmented with its own sentence and with the same places said in other ways. "Words of training" come from
-the generator that `rephrase_prob` uses; the last two ways have words that it never says. The images are found through
-BUNDLES_REAL_DATA (folder with ``qata_cov19``); they are not part of the project.
+Each image is segmented with its own sentence and with other wordings of the same places. "Words of training" come from
+the generator of the option `rephrase_prob`; the last two wordings contain words that it never uses. The images are read
+from BUNDLES_REAL_DATA (folder with ``qata_cov19``); they are not part of the project.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from monai.data import DataLoader, Dataset
 from monai.metrics import DiceMetric
-from record import save
-from report_sentences import BUNDLE, config
+from record import ROOT, save
+from report_sentences import config
 from tmca.inferer import VariantInferer
 from tmca.phantoms.sentence import Findings, opening, parse, places, write_sentence
 from tmca.phantoms.wording import reword
@@ -30,6 +30,7 @@ from tqdm import tqdm
 from shared.backbones.checkpoint import load_weights
 from shared.results.tables import markdown
 
+WEIGHTS = ROOT / "bundles" / "tmca" / "models" / "model.pt"
 CHANCE = np.random.RandomState(0)
 UNKNOWN = {"upper": "superior", "middle": "central", "lower": "inferior"}
 
@@ -61,8 +62,10 @@ WAYS: dict[str, Callable[[Findings], str]] = {
 }
 
 
-def main(weights: str = str(BUNDLE / "models" / "model.pt"), number: int = 300, threads: int = 1) -> None:
-    """Measure; Dice is the mean over images."""
+def main(
+    weights: str = str(ROOT / "bundles" / "tmca" / "models" / "model.pt"), number: int = 300, threads: int = 1
+) -> None:
+    """Measure the mean Dice over images for each wording."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         parser = config(folder)
@@ -88,7 +91,6 @@ def main(weights: str = str(BUNDLE / "models" / "model.pt"), number: int = 300, 
         *markdown(rows),
     ]
     save("other_words", {"images": len(chosen), "dice": found}, "\n".join(lines) + "\n")
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,16 @@
-"""TMCA, its image-only twin, its ablations and UNets of MONAI's, with and without text, on QaTa-COV19, at equal time.
+"""Compare TMCA, its image-only twin and its ablations with UNets of MONAI on QaTa-COV19, for equal CPU time.
 
-Every model gets the bundle's own pipeline: images, augmentation, mask loss, optimiser, cosine schedule, and the same
-CPU seconds of training on the same number of threads (images are augmented in a second process, whose time is not
-counted); only the network and its loss on sentences differ. The weights at the end of the time are measured on all
-validation images, with the right, with no and with shuffled sentences.
+    python benchmarks/report_sentences.py run ours --minutes 12   # one model; writes a file in results/report_sentences
+    python benchmarks/report_sentences.py table                   # all runs as Markdown and JSON
 
-    python benchmarks/report_sentences.py run ours --minutes 12   # one model, writes a file in results
-    python benchmarks/report_sentences.py table                   # all results, as Markdown and JSON
-
-The images are found through BUNDLES_REAL_DATA (folder with ``qata_cov19``); they are not part of the project.
+`pipeline` says what the models share; the losses on sentences differ too. All validation images are segmented with the
+right, with no and with shuffled sentences. The images are read from BUNDLES_REAL_DATA (folder with ``qata_cov19``);
+they are not part of the project.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,22 +21,17 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import BasicUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, check, named, real_images, run_name, save, save_run
-from timed import train_for
+from pipeline import bundle_config, check, train_for
+from record import RESULTS, named, run_name, save, save_run, saved_runs
+from tmca.outputs import TrainingOutput
+from tmca.texts import as_sentences, words_of
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-ROOT = Path(__file__).resolve().parents[1]
-BUNDLE = ROOT / "bundles" / "tmca"
+from shared.layers.fitting import standardize
+from shared.results.tables import markdown
+
 FOLDER = RESULTS / "report_sentences"
-sys.path[:0] = [str(ROOT), str(BUNDLE)]
-
-from tmca.outputs import TrainingOutput  # noqa: E402
-from tmca.texts import as_sentences, words_of  # noqa: E402
-
-from shared.layers.fitting import standardize  # noqa: E402
-from shared.results.tables import markdown  # noqa: E402
-
 NO_TEXT: dict[str, Any] = {"text_encoder": None}
 SWITCHES: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -62,28 +53,28 @@ LABELS = {
     "unet": "MONAI UNet, image only",
     "unet_places": "MONAI BasicUNet, the sentence as a map of places from a GRU",
 }
-OFFSET = " †"  # of old runs
+OFFSET = " †"  # mark of runs with labels half a pixel off
 COLUMNS = {"right": "Dice, right sentence", "none": "no sentence", "shuffled": "shuffled"}
 
 
 class Peer(torch.nn.Module):
-    """MONAI's UNet, which sees standardised images and no text, and answers as the bundle's loss expects."""
+    """MONAI's UNet on standardised images, without text, with the outputs that the bundle's loss expects."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body = UNet(2, 1, 1, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2)
 
     def forward(self, image: Tensor, text: Any = None) -> Any:
-        """Masks (B, 1, H, W) of (B, 1, H, W)."""
+        """Return masks (B, 1, H, W) for images (B, 1, H, W)."""
         masks = self.body(standardize(image))
         return TrainingOutput([masks], None) if self.training else masks
 
 
 class PlacesPeer(torch.nn.Module):
-    """MONAI's BasicUNet, which sees beside the image what a GRU makes of the sentence: maps of 7 x 7 places, resized.
+    """MONAI's BasicUNet with additional input channels: a GRU turns the sentence into maps of 7 x 7, resized.
 
-    The plainest way to let a network be told where to look. Its words are those of the training list; in training it
-    loses a share of the sentences, so that it knows images without one.
+    This is the simplest network that a sentence can tell where to look. Its vocabulary is that of the training list. In
+    training a share of the sentences is dropped, so that it also learns images without a sentence.
     """
 
     def __init__(self, sentences: list[str], drop: float = 0.3, maps: int = 8, places: int = 7) -> None:
@@ -99,7 +90,7 @@ class PlacesPeer(torch.nn.Module):
         self.drop = drop
 
     def forward(self, image: Tensor, text: Any = None) -> Any:
-        """Masks (B, 1, H, W) of (B, 1, H, W) and sentences; a sentence that is missing or dropped has maps of zero."""
+        """Return masks (B, 1, H, W) for images (B, 1, H, W) and sentences; the maps of a missing sentence are zero."""
         sentences = as_sentences(text, len(image))
         if self.training:
             sentences = ["" if torch.rand(()) < self.drop else sentence for sentence in sentences]
@@ -115,7 +106,7 @@ class PlacesPeer(torch.nn.Module):
 
 
 def build(parser: ConfigParser, model: str) -> torch.nn.Module:
-    """The bundle's network, or a peer."""
+    """Return the bundle's network or a peer."""
     if model == "unet_places":
         sentences = [item.get("text", "") for item in parser.get_parsed_content("training_items")]
         return PlacesPeer(sentences)
@@ -123,24 +114,9 @@ def build(parser: ConfigParser, model: str) -> torch.nn.Module:
 
 
 def config(output_dir: str, **overrides: Any) -> ConfigParser:
-    """The bundle's training config for QaTa-COV19."""
-    data = real_images("qata_cov19")
-    parser = ConfigParser()
-    parser.read_config([str(BUNDLE / "configs" / name) for name in ("train.json", "qata.json")])
-    parser.update(
-        {
-            "bundle_root": str(BUNDLE),
-            "dataset_dir": str(data),
-            "output_dir": output_dir,
-            "device": torch.device("cpu"),
-            "epochs": 100000,
-            "overlays": 0,
-            "train#handlers": [],
-            **overrides,
-        }
-    )
-    parser.get_parsed_content("code")
-    return parser
+    """Return the bundle's training config for QaTa-COV19."""
+    options = {"output_dir": output_dir, "overlays": 0} | overrides
+    return bundle_config("tmca", ["train.json", "qata.json"], "qata_cov19", **options)
 
 
 def run(
@@ -153,7 +129,7 @@ def run(
     weights: str | None = None,
     **overrides: Any,
 ) -> None:
-    """Train one model for so many minutes of CPU time and measure it; `weights` keeps what it learnt in a file."""
+    """Train one model for `minutes` of CPU time and measure it; `weights` is a file to keep the weights in."""
     check("model", model, list(LABELS))
     torch.set_num_threads(threads)
     set_determinism(seed)
@@ -183,8 +159,8 @@ def run(
 
 
 def table() -> None:
-    """Collect all results: a row a run."""
-    found = [json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))]
+    """Write all runs as a table with one row per run."""
+    found = saved_runs(FOLDER)
     rows = [
         ["model", "M parameters", "CPU minutes", "precision", "px", "seed", "steps", *COLUMNS.values(), "micro Dice"]
     ]
@@ -205,7 +181,6 @@ def table() -> None:
         note += f"\n{OFFSET}trained when labels were brought to the network's size half a pixel off their images."
         note += " `text_drop`: that share of the images lost its sentence, where now some are segmented twice."
     save("report_sentences", found, "\n".join([*lines, "", note]) + "\n")
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""SAM ViT-B image encoder: ours beside segment_anything's own, on the same weights and image, in time and memory.
+"""Compare our SAM ViT-B image encoder with segment_anything's own, on the same weights and image: time and memory.
 
     python benchmarks/sam_encoder.py [--quick]
 
-Every variant runs alone in its own process, ours and the peer's in turn. Time: median and minimum of a process's runs
-after a warm-up, then the minimum over its processes, which a busy machine disturbs least; beside it the processor time
-of all threads. Memory: peak resident set (VmHWM of /proc, reset before the first run) minus what was resident then,
-that is without weights and libraries; Linux only. bfloat16 is autocast for both, one run in one process each; at 1024
-pixels only on a CPU with bfloat16 instructions or with --emulated, for without them the peer takes minutes a run.
+Every variant runs alone in its own process, ours and the peer's in turn. Time is the minimum over the processes of the
+median and of the minimum of their runs after a warm-up, which other load disturbs least; the processor time of all
+threads is given too. Memory is the peak of the resident set without weights and libraries (VmHWM of /proc minus VmRSS
+before the first run, Linux only). bfloat16 is autocast for both, with one run in one process each; at 1024 pixels only
+on a CPU with bfloat16 instructions or with --emulated, because without them one run of the peer takes minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import datetime
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,14 +22,16 @@ from pathlib import Path
 
 import fire
 import torch
+from alone import reset_peak, resident_mb, run_alone
 from record import cpu_name, save
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from shared.backbones.sam import SAM_SIZES, SamEncoder
+from shared.backbones.sam_attention import SamAttention
+from shared.results.tables import markdown
 
 
 def build_peer(size) -> torch.nn.Module:
-    """Build segment_anything's own encoder, position tables random instead of zero so that they count."""
+    """Build segment_anything's own encoder, with random instead of zero position tables."""
     from segment_anything.modeling import ImageEncoderViT
 
     peer = ImageEncoderViT(
@@ -52,9 +53,7 @@ def build_peer(size) -> torch.nn.Module:
 
 
 def measure(who: str, side: int, dtype: str, repeats: int, folder: str) -> None:
-    """Run one variant in this process; print its figures as JSON and leave its output in `folder`."""
-    from shared.backbones.sam import SAM_SIZES, SamEncoder
-
+    """Run one variant in this process, print its figures as JSON and save its output in `folder`."""
     weights = torch.load(Path(folder) / "weights.pt", weights_only=True)
     size = SAM_SIZES["vit_b"]
     if who == "ours":
@@ -64,15 +63,14 @@ def measure(who: str, side: int, dtype: str, repeats: int, folder: str) -> None:
     else:
         peer = build_peer(size)
         peer.load_state_dict(weights)
-        if side != size.image_size:  # the peer's own forward takes its native size only: give it the resized table
+        if side != size.image_size:  # the peer takes only its native size: give it a resized table
             table = peer.pos_embed.detach().permute(0, 3, 1, 2)
             table = torch.nn.functional.interpolate(table, size=[side // size.patch_size] * 2, mode="bicubic")
             peer.pos_embed = torch.nn.Parameter(table.permute(0, 2, 3, 1))
         run = peer
     del weights
     image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak of the resident set to its present size
-    before = resident_mb("VmRSS")
+    before = reset_peak()
     times, cpu_times = [], []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
         for _ in range(repeats + 1):
@@ -84,12 +82,6 @@ def measure(who: str, side: int, dtype: str, repeats: int, folder: str) -> None:
     figures |= {"peak_mb": resident_mb("VmHWM") - before, "peak_with_weights_mb": resident_mb("VmHWM")}
     torch.save(out.float(), Path(folder) / f"{who}_{side}_{dtype}.pt")
     print(json.dumps(figures))
-
-
-def resident_mb(key: str) -> float:
-    """Return a size of this process from /proc in MB: VmRSS (present) or VmHWM (peak)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key + ":")) / 1024
 
 
 def write_table(result: dict) -> str:
@@ -104,15 +96,30 @@ def write_table(result: dict) -> str:
     lines += [", ".join(f"{key} {result[key]}" for key in keys), ""]
     columns = ["pixels", "type", "peer s", "ours s", "speed", "peer cpu s", "ours cpu s", "cpu ratio"]
     columns += ["peer MB", "ours MB", "memory", "max abs difference"]
-    lines += ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    table = [columns]
     for row in result["rows"]:
         peer, ours = row["peer"], row["ours"]
-        lines.append(
-            f"| {row['pixels']} | {row['dtype']} | {peer['min_s']:.2f} | {ours['min_s']:.2f} | {row['speed']:.2f}x "
-            f"| {peer['cpu_s']:.2f} | {ours['cpu_s']:.2f} | {row['cpu_speed']:.2f}x "
-            f"| {peer['peak_mb']:.0f} | {ours['peak_mb']:.0f} | {row['memory']:.2f} | {row['difference']:.1e} |"
-        )
-    lines += ["", "Differences in bfloat16 are against the peer's own float32 output, ours first, then the peer's:", ""]
+        cells = [
+            str(row["pixels"]),
+            row["dtype"],
+            f"{peer['min_s']:.2f}",
+            f"{ours['min_s']:.2f}",
+            f"{row['speed']:.2f}x",
+        ]
+        cells += [f"{peer['cpu_s']:.2f}", f"{ours['cpu_s']:.2f}", f"{row['cpu_speed']:.2f}x"]
+        cells += [
+            f"{peer['peak_mb']:.0f}",
+            f"{ours['peak_mb']:.0f}",
+            f"{row['memory']:.2f}",
+            f"{row['difference']:.1e}",
+        ]
+        table.append(cells)
+    lines += [
+        *markdown(table),
+        "",
+        "Differences in bfloat16 are against the peer's own float32 output, ours first, then the peer's:",
+        "",
+    ]
     for row in result["rows"]:
         if row["dtype"] == "bfloat16":
             lines.append(f"- {row['pixels']} px: {row['ours_to_float32']:.1e}, {row['peer_to_float32']:.1e}")
@@ -120,10 +127,7 @@ def write_table(result: dict) -> str:
 
 
 def main(quick: bool = False, repeats: int = 2, processes: int = 2, emulated: bool = False) -> None:
-    """Measure vit_b at 1024 and 512 pixels in float32 and bfloat16; `quick`: 512 pixels, float32, once."""
-    from shared.backbones.sam import SAM_SIZES
-    from shared.backbones.sam_attention import SamAttention
-
+    """Measure ViT-B at 1024 and 512 pixels in float32 and bfloat16; `quick` measures 512 pixels in float32, once."""
     cases = [(512, "float32")] if quick else [(1024, "float32"), (512, "float32"), (512, "bfloat16")]
     if not quick and (emulated or SamAttention(8, 1, 1, 0).fast_bfloat16):
         cases.append((1024, "bfloat16"))
@@ -134,23 +138,10 @@ def main(quick: bool = False, repeats: int = 2, processes: int = 2, emulated: bo
         torch.save(build_peer(SAM_SIZES["vit_b"]).state_dict(), Path(folder) / "weights.pt")
         for side, dtype in cases:
             runs: dict[str, list[dict]] = {"peer": [], "ours": []}
-            once = dtype == "bfloat16"  # emulated on many CPUs, where the peer takes minutes
+            once = dtype == "bfloat16"  # slow where the CPU emulates it
             for _ in range(1 if once else processes):
                 for who, figures in runs.items():
-                    command = [
-                        sys.executable,
-                        __file__,
-                        "measure",
-                        who,
-                        str(side),
-                        dtype,
-                        str(1 if once else repeats),
-                        folder,
-                    ]
-                    done = subprocess.run(command, capture_output=True, text=True, check=False)
-                    if done.returncode:
-                        raise SystemExit(f"{who} at {side} px, {dtype}:\n{done.stderr}")
-                    figures.append(json.loads(done.stdout.splitlines()[-1]))
+                    figures.append(run_alone(__file__, who, side, dtype, 1 if once else repeats, folder))
             best = {who: {key: min(f[key] for f in figures) for key in figures[0]} for who, figures in runs.items()}
             out = {who: torch.load(Path(folder) / f"{who}_{side}_{dtype}.pt") for who in runs}
             exact = torch.load(Path(folder) / f"peer_{side}_float32.pt")
@@ -173,10 +164,10 @@ def main(quick: bool = False, repeats: int = 2, processes: int = 2, emulated: bo
         "repeats": repeats,
         "rows": rows,
     }
-    table = write_table(result)
-    print(table)
-    if not quick:
-        save("sam_encoder", result, table)
+    if quick:
+        print(write_table(result))
+    else:
+        save("sam_encoder", result, write_table(result))
 
 
 if __name__ == "__main__":

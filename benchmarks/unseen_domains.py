@@ -1,23 +1,18 @@
-"""EM-CLIP, its ablations and MONAI's UNet and FlexibleUNet: trained on one source, measured on domains never seen.
+"""Compare EM-CLIP and its ablations with MONAI's UNet and FlexibleUNet on unseen domains, for equal CPU time.
 
-Every model gets the bundle's own pipeline: images, augmentation, mask loss, optimiser, cosine schedule, and the same
-CPU seconds of training on the same number of threads (images are augmented in a second process, whose time is not
-counted); only the network and its learning rate differ. Peers standardise every image as EM-CLIP does. The weights at
-the end of the time are measured: none profits from choosing a checkpoint.
+    python benchmarks/unseen_domains.py run fundus ours --minutes 20   # one model; writes a file in results
+    python benchmarks/unseen_domains.py again cardiac_ours_128px_seed0_14min FILE  # weights that --weights has kept
+    python benchmarks/unseen_domains.py again fundus_unet_128px_seed0_6min FILE --convex None  # as a separate row
+    python benchmarks/unseen_domains.py table                          # all runs as Markdown and JSON
 
-    python benchmarks/unseen_domains.py run fundus ours --minutes 20   # one model, writes a file in results
-    python benchmarks/unseen_domains.py again cardiac_ours_128px_seed0_14min FILE  # the weights that --weights kept
-    python benchmarks/unseen_domains.py again fundus_unet_128px_seed0_6min FILE --convex None  # in a row of its own
-    python benchmarks/unseen_domains.py table                          # all results, as Markdown and JSON
-
-The images are found through BUNDLES_REAL_DATA (folder with ``fundus``, ``cardiac_acdc``, ``cardiac_mnms``); they are
-not part of the project.
+`pipeline` says what the models share; the peers also standardise images as EM-CLIP does. All models are trained on one
+source domain. The images are read from BUNDLES_REAL_DATA (folder with ``fundus``, ``cardiac_acdc``,
+``cardiac_mnms``); they are not part of the project.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,19 +23,14 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import FlexibleUNet, UNet
 from monai.utils import set_determinism
-from record import RESULTS, check, named, real_images, run_name, save, save_run
-from timed import train_for
+from pipeline import bundle_config, check, real_images, train_for
+from record import RESULTS, named, run_name, save, save_run, saved_runs
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-BUNDLE = ROOT / "bundles" / "emclip"
+from shared.backbones.checkpoint import load_weights
+from shared.results.tables import markdown
+
 FOLDER = RESULTS / "unseen_domains"
-sys.path[:0] = [str(ROOT), str(BUNDLE)]
-
-from one_size import Masks, best_factor  # noqa: E402
-
-from shared.backbones.checkpoint import load_weights  # noqa: E402
-
 TASKS = {
     "fundus": ("Drishti-GS -> RIM-ONE", "fundus", []),
     "cardiac": ("ACDC -> M&Ms vendors A, B", "cardiac_acdc", ["cardiac_mnms"]),
@@ -62,7 +52,7 @@ LABELS = {
 
 
 class Peer(torch.nn.Module):
-    """A network of MONAI's that sees standardised images and answers in training as the bundle's loss expects."""
+    """A network of MONAI on standardised images, with the outputs that the bundle's loss expects."""
 
     def __init__(self, name: str, structures: int) -> None:
         super().__init__()
@@ -73,7 +63,7 @@ class Peer(torch.nn.Module):
             self.body = FlexibleUNet(3, structures, "efficientnet-b0")
 
     def forward(self, image: Tensor) -> Any:
-        """Masks (B, S, H, W) of (B, 3 or 1, H, W)."""
+        """Return masks (B, S, H, W) for images (B, 3 or 1, H, W)."""
         from emclip.network import TrainingOutput
 
         from shared.layers.fitting import standardize
@@ -83,31 +73,18 @@ class Peer(torch.nn.Module):
 
 
 def config(task: str, output_dir: str, **overrides: Any) -> ConfigParser:
-    """The bundle's training config for a task's images."""
+    """Return the bundle's training config for the images of a task."""
     _, folder, others = TASKS[task]
-    data = real_images(folder)
-    parser = ConfigParser()
-    configs = [BUNDLE / "configs" / "train.json"] + ([BUNDLE / "configs" / "cardiac.json"] if task == "cardiac" else [])
-    parser.read_config([str(file) for file in configs])
-    parser.update(
-        {
-            "bundle_root": str(BUNDLE),
-            "dataset_dir": str(data),
-            "test_dirs": [str(data.parent / other) for other in others],
-            "output_dir": output_dir,
-            "device": torch.device("cpu"),
-            "epochs": 100000,
-            "overlays": 0,
-            "train#handlers": [],
-            **overrides,
-        }
-    )
-    parser.get_parsed_content("code")
-    return parser
+    test_dirs = [str(real_images(other)) for other in others]
+    options = {"test_dirs": test_dirs, "output_dir": output_dir, "overlays": 0} | overrides
+    files = ["train.json", "cardiac.json"] if task == "cardiac" else ["train.json"]
+    return bundle_config("emclip", files, folder, **options)
 
 
 def measure(parser: ConfigParser, folder: str) -> list[dict[str, Any]]:
-    """Dice and HD95 of the parser's network, a record a domain and structure, with its Dice at one size."""
+    """Measure the parser's network: one record per domain and structure, with its Dice at one size."""
+    from one_size import Masks, best_factor
+
     evaluator, report = parser.get_parsed_content("test#evaluator"), parser.get_parsed_content("report")
     masks = Masks(list(parser["structures"]))
     report.attach(evaluator)
@@ -121,7 +98,7 @@ def measure(parser: ConfigParser, folder: str) -> list[dict[str, Any]]:
 
 
 def build(parser: ConfigParser, model: str) -> torch.nn.Module:
-    """The bundle's network, or a peer for the same structures."""
+    """Return the bundle's network or a peer for the same structures."""
     if model.startswith("ours"):
         return parser.get_parsed_content("network_def")
     return Peer(model, len(parser["structures"]))
@@ -137,7 +114,7 @@ def run(
     weights: str | None = None,
     **overrides: Any,
 ) -> None:
-    """Train one model for so many minutes of CPU time and measure it; `weights` keeps what it learnt in a file."""
+    """Train one model for `minutes` of CPU time and measure it; `weights` is a file to keep the weights in."""
     check("task", task, list(TASKS))
     check("model", model, list(LABELS))
     torch.set_num_threads(threads)
@@ -167,8 +144,8 @@ def run(
 
 
 def again(name: str, weights: str, **overrides: Any) -> None:
-    """Measure a run's weights again, with further overrides in a row of its own; `name`: of its file in results."""
-    result = json.loads((FOLDER / f"{name}.json").read_text())
+    """Measure the weights of the run `name` again; with further overrides it becomes a separate row."""
+    result = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     overrides = result["overrides"] | overrides
     with tempfile.TemporaryDirectory() as folder:
         parser = config(result["task"], folder, **SWITCHES.get(result["model"], {}), **overrides)
@@ -181,19 +158,18 @@ def again(name: str, weights: str, **overrides: Any) -> None:
 
 
 def table() -> None:
-    """Collect all results: a table a task, mean and spread over seeds."""
-    found = [json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))]
+    """Write all runs as one table per task, with mean and spread over seeds."""
+    found = saved_runs(FOLDER)
     text = "# EM-CLIP beside MONAI's UNet and FlexibleUNet on domains never seen\n"
     for task, (title, _, _) in TASKS.items():
         runs = [result for result in found if result["task"] == task]
         if runs:
-            text += f"\n## {title}\n\n{markdown(runs)}\n"
+            text += f"\n## {title}\n\n{table_of(runs)}\n"
     save("unseen_domains", found, text)
-    print(text)
 
 
-def markdown(runs: list[dict[str, Any]]) -> str:
-    """A row a model and way to train, Dice a domain and structure: mean over seeds, with the spread where several."""
+def table_of(runs: list[dict[str, Any]]) -> str:
+    """Return one row per model and training, with its Dice per domain and structure: mean and spread over seeds."""
     ways, order = ["model", "M", "px", "precision", "min"], {model: place for place, model in enumerate(LABELS)}
     rows = pd.DataFrame(
         [
@@ -221,9 +197,9 @@ def markdown(runs: list[dict[str, Any]]) -> str:
             values = part.loc[part["column"] == column, "dice"]
             spread = f" ± {values.std():.3f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.3f}{spread}" if len(values) else "-")
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(cells)
     head = ["model", "M parameters", "px", "precision", "CPU minutes", "seeds", *columns]
-    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
+    return "\n".join(markdown([head, *lines]))
 
 
 if __name__ == "__main__":
