@@ -60,8 +60,8 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 def install_one_line_errors() -> None:
     """Make the interpreter print an uncaught `InputError` as one line on stderr, with exit code 1.
 
-    Every other error keeps its traceback. It changes the process, so only a command line entry calls it; a second call
-    has no effect.
+    Ctrl-C is one line, too, and ends the process as usual. Every other error keeps its traceback. It changes the
+    process, so only a command line entry calls it; a second call has no effect.
     """
     previous = sys.excepthook
     if getattr(previous, "prints_input_errors", False):
@@ -69,7 +69,9 @@ def install_one_line_errors() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         found = find_input_error(error)
-        if found is None:
+        if isinstance(error, KeyboardInterrupt):
+            print("\nstopped", file=sys.stderr)
+        elif found is None:
             previous(kind, error, trace)
         else:
             print(f"error: {found}", file=sys.stderr)

@@ -1,11 +1,23 @@
-"""Worker processes that never outlive the program that started them."""
+"""What this process is, and worker processes that never outlive it."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+
+
+def main_module() -> str | None:
+    """Return the module that ``python -m`` runs in this process, or None."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return None if spec is None else spec.name
+
+
+def is_command_line() -> bool:
+    """Tell whether this process is ``python -m monai.bundle``, and not a program that reads a bundle's config."""
+    return main_module() == "monai.bundle.__main__"
 
 
 def end_with_parent() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from shared.core.processes import is_command_line
 from shared.engine.run_folder import LAST
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -44,7 +45,7 @@ class StopLine:
     def install(self) -> None:
         """Put the signal handlers in place."""
         main_thread = threading.current_thread() is threading.main_thread()
-        if from_command_line() and main_thread and idist.get_world_size() == 1:
+        if is_command_line() and main_thread and idist.get_world_size() == 1:
             self.before = {number: signal.signal(number, self.stop) for number in SIGNALS}
 
     def restore(self) -> None:
@@ -70,12 +71,6 @@ class StopLine:
         if not (self.ckpt_dir / LAST).exists():
             return f"{where}: nothing was saved yet"
         return f"{where}; to go on: {resume_command()}"
-
-
-def from_command_line() -> bool:
-    """Return whether ``python -m monai.bundle`` started this process."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name == "monai.bundle.__main__"
 
 
 def resume_command(words: Sequence[str] | None = None) -> str:

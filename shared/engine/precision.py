@@ -10,6 +10,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from shared.core.errors import InputError
+
 Device = str | torch.device
 
 
@@ -71,8 +73,24 @@ class PrecisionInferer(Inferer):
             if self.plain_attention:
                 contexts.enter_context(sdpa_kernel(SDPBackend.MATH))
             outputs = self.inferer(inputs, network, *args, **kwargs)
+        if not torch.is_grad_enabled():
+            require_finite(outputs)
         if hasattr(outputs, "_fields"):
             return outputs
         if isinstance(outputs, (list, tuple)):
             return [x.float() for x in outputs]
         return outputs.float() if meta is None else MetaTensor(outputs.float(), meta=meta)  # `Invertd` needs it
+
+
+def require_finite(outputs: Any) -> None:
+    """Refuse NaN and infinity in a tensor or a sequence of tensors: after a threshold they look like background.
+
+    Raises:
+        InputError: there are such values.
+    """
+    tensors = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    if not all(bool(x.isfinite().all()) for x in tensors if isinstance(x, torch.Tensor)):
+        raise InputError(
+            "the network's output holds NaN or infinite values: use other weights, or correct the image; in training, "
+            "lower --learning_rate"
+        )

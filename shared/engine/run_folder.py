@@ -79,7 +79,7 @@ def refuse_foreign(path: Path) -> None:
         InputError: names the file and the remedy.
     """
     if run_of(path) is None:
-        raise InputError(f"{path} was not written by a training and stays where it is: give another --ckpt_dir")
+        raise InputError(f"{path} was not written by a training: give another --ckpt_dir, or move the file away")
 
 
 def check_ckpt_dir(ckpt_dir: str | os.PathLike, network: torch.nn.Module, resume: bool = False) -> None:

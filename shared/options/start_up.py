@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import sys
 import threading
 import warnings
 from multiprocessing.dummy import DummyProcess
@@ -13,6 +12,7 @@ from monai.bundle import ConfigWorkflow
 
 import shared
 from shared.core.errors import InputError, install_one_line_errors, require
+from shared.core.processes import is_command_line, main_module
 from shared.options.overrides import wrong_overrides
 from shared.options.typed_words import altered_texts, read_texts, read_words
 
@@ -30,7 +30,7 @@ def prepare(home: Path) -> None:
     Raises:
         InputError: another release of `shared` is loaded.
     """
-    if is_command_line() or _main_module() == LABEL_TRAINING:
+    if is_command_line() or main_module() == LABEL_TRAINING:
         install_one_line_errors()
         warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
         atexit.unregister(end_caching)
@@ -56,17 +56,6 @@ def start(workflow: ConfigWorkflow | None, bundle_root: str) -> None:
             require(altered_texts(workflow.parser.get(), configs))
         read_words(workflow.parser, configs)
         require(wrong_overrides(workflow.parser.get(), configs))
-
-
-def is_command_line() -> bool:
-    """Tell whether this process is ``python -m monai.bundle``, and not a program that reads a bundle's config."""
-    return _main_module() == "monai.bundle.__main__"
-
-
-def _main_module() -> str | None:
-    """Return the module that ``python -m`` runs."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return None if spec is None else spec.name
 
 
 def end_caching() -> None:

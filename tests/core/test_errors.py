@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_other_errors_keep_their_traceback():
     done = run("raise RuntimeError('a bug')")
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "RuntimeError: a bug" in done.stderr
+
+
+def test_ctrl_c_is_one_line_and_ends_the_process_as_usual():
+    done = run("raise KeyboardInterrupt")
+    assert done.stderr == "\nstopped\n"
+    assert done.returncode == -signal.SIGINT
 
 
 class Refusing(torch.utils.data.Dataset):

@@ -5,6 +5,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, SliceInferer
 
+from shared.core.errors import InputError
 from shared.engine import precision
 from shared.engine.precision import PrecisionInferer, describe, fast_dtype
 
@@ -119,3 +120,10 @@ def test_few_tokens_use_plain_attention_in_bfloat16_only(monkeypatch, dtype):
     assert network.fused == (dtype is None)
     assert torch.backends.cuda.flash_sdp_enabled()  # the setting is restored
     assert torch.allclose(result, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_output_that_is_not_finite_is_no_mask(value):
+    inferer = PrecisionInferer(SimpleInferer(), "cpu")
+    with torch.no_grad(), pytest.raises(InputError, match="NaN or infinite values"):
+        inferer(torch.zeros(1, 1, 4, 4), lambda image: image + value)

@@ -73,7 +73,7 @@ def test_shipped_weights_are_neither_moved_nor_overwritten(tmp_path, resume):
     before = files(tmp_path)
     with pytest.raises(InputError, match="was not written by a training") as error:
         Run(tmp_path, resume=resume, epochs=1).go()
-    assert BEST in one_line(error) and "give another --ckpt_dir" in one_line(error)
+    assert BEST in one_line(error) and "give another --ckpt_dir, or move the file away" in one_line(error)
     assert files(tmp_path) == before
 
 
