@@ -1,0 +1,19 @@
+"""The cases of a training: what their data list may hold besides images and labels."""
+
+from __future__ import annotations
+
+import json
+
+from monai.data import list_data_collate
+
+from tests.bundles.brainsegdmlf.helpers import TRAIN, workflow, write_case
+
+
+def test_keys_that_only_some_cases_have_do_not_stop_a_batch(tmp_path):
+    cases = [{"case_id": f"p{seed}", **write_case(tmp_path, f"p{seed}", seed)} for seed in range(2)]
+    lists = {"training": [{**cases[0], "age": 3, "domain": "here"}, {**cases[1], "age": None}], "validation": cases[:1]}
+    (tmp_path / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
+    flow = workflow("train", "train", dataset_dir=str(tmp_path), output_dir=str(tmp_path / "out"), **TRAIN)
+    flow.initialize()
+    batch = list_data_collate(list(flow.parser.get_parsed_content("train#dataset")))
+    assert set(batch) == {"image", "label"} and len(batch["image"]) == 2 * TRAIN["patches_per_volume"]
