@@ -102,7 +102,7 @@ def label(
 
     Args:
         studies: folder of the images.
-        models: brainsegdmlf, emclip, emclip_cardiac, tmca: one, or several with commas; default all.
+        models: names with commas, each a bundle or a bundle with a config, such as emclip_cardiac; default all.
         app: folder of the app, created or updated; it gets the weights that the server trains.
         host: address to listen on; 0.0.0.0 lets other machines in.
         port: port to listen on.

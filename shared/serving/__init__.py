@@ -1,1 +1,1 @@
-"""Other programs: the MONAI Label app, packaging, releases."""
+"""Bundles for other programs: the MONAI Label server, zips, releases. Nothing in `shared` imports this room."""

@@ -160,5 +160,5 @@ def update_model(original: Callable, tasks: Any, name: str, file: Any) -> dict[s
     return {**instance.model_info(name), "kept": kept.name if kept else None}
 
 
-settings_of_access = json.loads(os.environ.pop(ACCESS))  # popped: trainings inherit the environment
-app = Access(monai_label.app, **settings_of_access)
+# The token leaves the environment here, because trainings inherit it. Without the variable the server does not start.
+app = Access(monai_label.app, **json.loads(os.environ.pop(ACCESS)))

@@ -1,4 +1,4 @@
-"""A bundle as one file: what is in it, the same bytes every time, and what is refused."""
+"""A bundle's zip: what it holds, that its bytes are always the same, and what is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def bundles(tmp_path) -> Path:
-    """A folder with one small bundle, and with everything beside it that must stay out."""
+    """A folder with one small bundle and files of every kind that its zip leaves out."""
     bundle = tmp_path / "bundles" / "toy"
     metadata = {"version": shared.__version__, "changelog": {shared.__version__: "first"}}
     texts = {
@@ -49,7 +49,7 @@ def bundles(tmp_path) -> Path:
     return bundle.parent
 
 
-def test_holds_the_bundle_and_shared_and_nothing_else(bundles, tmp_path):
+def test_zip_holds_the_bundle_and_shared_and_nothing_else(bundles, tmp_path):
     (path,) = package(["toy"], out=tmp_path, bundles=bundles)
     assert path == tmp_path / "dist" / f"toy_v{shared.__version__}.zip"
     names = zipfile.ZipFile(path).namelist()
@@ -70,7 +70,7 @@ def test_holds_the_bundle_and_shared_and_nothing_else(bundles, tmp_path):
     assert {name for name in names if name.startswith("toy/shared/")} == sources
 
 
-def test_the_same_bytes_whatever_the_files_times_modes_and_machine(bundles, tmp_path):
+def test_bytes_depend_on_no_time_mode_or_folder(bundles, tmp_path):
     first = package(out=tmp_path / "a", bundles=bundles)[0].read_bytes()
     copy = tmp_path / "elsewhere"
     shutil.copytree(bundles, copy)
@@ -88,7 +88,7 @@ def test_the_same_bytes_whatever_the_files_times_modes_and_machine(bundles, tmp_
     assert "did you mean" in subprocess.run([*command[:4], "emclp"], cwd=ROOT, capture_output=True, text=True).stderr
 
 
-def test_model_info_is_the_model_zoos(bundles, tmp_path, monkeypatch):
+def test_index_has_the_model_zoos_format(bundles, tmp_path, monkeypatch):
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     info = tmp_path / "models" / "model_info.json"
     info.parent.mkdir()
