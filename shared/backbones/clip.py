@@ -1,7 +1,7 @@
 """CLIP's image tower (Radford 2021, https://arxiv.org/abs/2103.00020) as dense features of four depths.
 
-Any model that ``open_clip`` knows, by name, with weights by ``pretrained`` tag or from a local file, and ``clip_tiny``,
-a small one made of open_clip's own classes. Parameters have the names that they have in open_clip's files.
+Any model of ``open_clip`` by name, with weights by ``pretrained`` tag or from a file, and ``clip_tiny``, a small model
+built from open_clip's classes. Parameters are named as in open_clip's files.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ from shared.core.errors import InputError
 
 
 class ClipImageEncoder(nn.Module):
-    """An image tower of open_clip as features of four depths, at any size of the image.
+    """Extract features of four depths with an image tower of open_clip, at any image size.
 
-    Depths (our choice): a ViT's blocks in four equal parts, a convolutional tower's last four stages. A ViT's table of
-    positions is resized bicubically. What only the pooled image feature needs is dropped, so every parameter learns.
+    The depths are the ends of four equal parts of a ViT's blocks, or the last four stages of a convolutional tower. A
+    ViT's table of positions is resized bicubically. Layers that only serve the pooled image feature are dropped, so
+    every remaining parameter gets a gradient.
 
     Args:
-        visual: a `VisionTransformer`, `ModifiedResNet` or `TimmModel` of open_clip; taken over and changed.
+        visual: a `VisionTransformer`, `ModifiedResNet` or `TimmModel` of open_clip; modified in place.
         projection: keep the ViT's last norm and projection, which `project` needs.
-        mean, std: of the three channels of its images, scaled to [0, 1]; open_clip's defaults are OpenAI's.
+        mean, std: of the three channels of the training images, in [0, 1]; defaults are OpenAI's.
 
     Attributes:
-        channels, strides: of the four features; embed_dim: of `project` and of the text; multiple: of which the sides
-        of an image must be multiples; image_size: native (height, width); mean, std: as given.
+        channels, strides: of the four features; embed_dim: of `project` and of the text; multiple: divisor of the
+        sides of an image; image_size: native (height, width); mean, std: as given.
 
     Raises:
-        InputError: a tower without intermediate features, or `projection` of a tower that is no ViT of open_clip.
+        InputError: the tower has no intermediate features, or `projection` is set for a tower other than a ViT.
     """
 
     def __init__(
@@ -72,10 +73,10 @@ class ClipImageEncoder(nn.Module):
         self._prepare(projection)
 
     def _prepare(self, projection: bool) -> None:
-        """Drop the heads and let a timm ViT take any size."""
+        """Drop the heads, and let a timm ViT take images of any size."""
         visual = self.visual
         if isinstance(visual, VisionTransformer):
-            visual.patch_dropout = nn.Identity()  # a dense feature needs every patch
+            visual.patch_dropout = nn.Identity()  # dense features need every patch
             if not projection:
                 visual.attn_pool, visual.ln_post, visual.proj = None, nn.Identity(), None
         elif isinstance(visual, ModifiedResNet):
@@ -88,19 +89,19 @@ class ClipImageEncoder(nn.Module):
                 patches = trunk.patch_embed
                 plain = type(patches) is PatchEmbed and hasattr(trunk, "dynamic_img_size")
                 self.fixed_size = not plain or getattr(trunk, "rope", None) is not None
-                if not self.fixed_size:  # what timm's constructor does when it is asked for dynamic_img_size
+                if not self.fixed_size:  # as timm's constructor does for dynamic_img_size=True
                     trunk.dynamic_img_size, patches.strict_img_size = True, False
                     patches.flatten, patches.output_fmt = False, Format.NHWC
 
     def forward(self, image: Tensor, resize: bool = True) -> list[Tensor]:
-        """Return the features: four (B, C, h, w), h = H / stride, of an image (B, 3, H, W) normalised by mean and std.
+        """Encode images: four features (B, C, h, w), h = H / stride.
 
         Args:
-            image: (B, 3, H, W), floating point.
-            resize: leave it: the table of positions is fitted to the image.
+            image: (B, 3, H, W), floating point, normalised by `mean` and `std`.
+            resize: fit the table of positions to the image; False is for internal use.
 
         Raises:
-            ValueError: a side is no multiple of `multiple`, or the tower cannot take another size than its native one.
+            ValueError: a side is not a multiple of `multiple`, or the tower takes its native size only.
         """
         h, w = image.shape[-2], image.shape[-1]
         if h % self.multiple != 0 or w % self.multiple != 0:
@@ -118,10 +119,10 @@ class ClipImageEncoder(nn.Module):
         return out["image_intermediates"]
 
     def _with_positions(self, image: Tensor, table: Tensor) -> list[Tensor]:
-        """`forward` with another table of positions."""
+        """Run `forward` with another table of positions."""
         if not torch.jit.is_tracing():
             return functional_call(self, {"visual.positional_embedding": table}, (image, False))
-        own = self.visual.positional_embedding  # `functional_call` refuses to be traced
+        own = self.visual.positional_embedding  # `functional_call` cannot be traced
         self.visual.positional_embedding = nn.Parameter(table.detach(), requires_grad=False)
         try:
             return self(image, False)
@@ -131,11 +132,11 @@ class ClipImageEncoder(nn.Module):
     def project(self, feature: Tensor) -> Tensor:
         """Map a ViT's feature (B, C, h, w) into the space of the text: (B, embed_dim, h, w), not normalised.
 
-        Each token takes the way of the class token: last norm and projection (Rao 2022, DenseCLIP,
+        Every token goes through the class token's last norm and projection (DenseCLIP, Rao 2022,
         https://arxiv.org/abs/2112.01518).
 
         Raises:
-            ValueError: built without ``projection=True``.
+            ValueError: the encoder was built without ``projection=True``.
         """
         if not isinstance(self.visual, VisionTransformer) or self.visual.proj is None:
             raise ValueError("this ClipImageEncoder has no projection: build it with projection=True")
@@ -143,7 +144,7 @@ class ClipImageEncoder(nn.Module):
         return tokens.permute(0, 3, 1, 2)
 
     def train(self, mode: bool = True) -> ClipImageEncoder:
-        """Set the mode as `nn.Module.train`, except that frozen stays in evaluation mode, and under LoRA batch norm."""
+        """Set the mode; a frozen encoder stays in evaluation mode, and so does batch norm under LoRA."""
         super().train(mode and self.tuning != "frozen")
         if self.tuning == "lora":
             for module in self.modules():
@@ -153,10 +154,10 @@ class ClipImageEncoder(nn.Module):
 
 
 def resize_positions(table: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
-    """Resize a table of absolute positions bicubically, with antialiasing, as open_clip does at loading.
+    """Resize a table of absolute positions bicubically with antialiasing, as open_clip does on loading.
 
     Args:
-        table: (p + old[0] old[1], C); the p first rows (class token) are kept.
+        table: (p + old[0] old[1], C); the first p rows (class token) stay unchanged.
         old, new: (rows, columns) of the grid.
 
     Returns:
@@ -169,7 +170,7 @@ def resize_positions(table: Tensor, old: Sequence[int], new: Sequence[int]) -> T
 
 
 def _depths(visual: Any) -> tuple[list[int], list[int], list[int]]:
-    """Indices for ``forward_intermediates``, channels and strides of a tower's four features."""
+    """Return the indices for ``forward_intermediates``, the channels and the strides of the four features."""
     if isinstance(visual, VisionTransformer):
         width, patch = visual.transformer.width, int(visual.patch_size[0])
         info = [(width, patch)] * len(visual.transformer.resblocks)
@@ -204,7 +205,7 @@ def build_clip_image_encoder(
         projection: of `ClipImageEncoder`.
 
     Raises:
-        InputError: what `create_clip`, `ClipImageEncoder` and `apply_tuning` raise; one line.
+        InputError: what `create_clip`, `ClipImageEncoder` and `apply_tuning` raise.
     """
     model = create_clip(name, pretrained, checkpoint, **overrides)
     return image_encoder_of(model, name, pretrained, tuning, lora_rank, projection)
@@ -218,7 +219,7 @@ def image_encoder_of(
     lora_rank: int = 4,
     projection: bool = False,
 ) -> ClipImageEncoder:
-    """Make the encoder of a whole model's image tower, which is taken over; arguments as `build_clip_image_encoder`."""
+    """Build the encoder from the image tower of a whole model; arguments as `build_clip_image_encoder`."""
     mean, std = image_statistics(name, pretrained)
     encoder = ClipImageEncoder(model.visual, projection, mean, std)
     apply_tuning(encoder, tuning, lora_rank)

@@ -1,4 +1,4 @@
-"""Which CLIP models there are, and what open_clip says of them; ``clip_tiny`` is our own small one."""
+"""Configurations of CLIP models: those of open_clip, and the small ``clip_tiny``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from shared.core.errors import InputError
 from shared.core.messages import nearest, reason
 
-SCHEMAS = ("hf-hub:", "local-dir:")  # open_clip's own prefixes of names
+SCHEMAS = ("hf-hub:", "local-dir:")  # prefixes of open_clip's model names
 
-# Our choice: 1.7 M parameters for the image, 0.95 M for the text, of which 0.5 M are its table of 4,096 word pieces.
+# 1.7 M parameters for images; 0.95 M for text, of which 0.5 M are the table of 4,096 word pieces.
 CLIP_TINY = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 128, "patch_size": 16, "width": 128, "head_width": 32, "layers": 8},
@@ -24,15 +24,15 @@ CLIP_TINY = {
 
 
 def known_models() -> list[str]:
-    """Return the names that `shared.backbones.clip_models.create_clip` takes, without those of hubs and folders."""
+    """Return the names of all models that need neither a hub nor a folder."""
     return ["clip_tiny", *open_clip.list_models()]
 
 
 def model_config(name: str, **overrides: Any) -> dict[str, Any]:
-    """Return a copy of open_clip's configuration of a model; arguments as `shared.backbones.clip_models.create_clip`.
+    """Return a copy of a model's configuration; arguments as `shared.backbones.clip_models.create_clip`.
 
     Raises:
-        InputError: unknown name (with the nearest known one) or option.
+        InputError: the name or an option is unknown; the error suggests the nearest known one.
     """
     if name == "clip_tiny":
         config: Any = copy.deepcopy(CLIP_TINY)
@@ -61,15 +61,17 @@ def model_config(name: str, **overrides: Any) -> dict[str, Any]:
                 f"unknown option {key!r} of CLIP {name}: {nearest(key, [prefix + field for field in fields])}"
             )
         part[key.removeprefix(prefix)] = value
-    config["text_cfg"]["hf_model_pretrained"] = False  # weights come from our own call, or not at all
+    config["text_cfg"]["hf_model_pretrained"] = False  # `create_clip` loads all weights
     config["vision_cfg"]["timm_model_pretrained"] = False
     return config
 
 
 def image_statistics(name: str, pretrained: str | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of the channels, in [0, 1], with which a model of open_clip was trained.
+    """Return mean and standard deviation of the channels, in [0, 1], of a model's training images.
 
-    Without a tag, those of the model's first tag; OpenAI's for models without tags, also of hubs and folders.
+    Args:
+        name: of the model.
+        pretrained: tag of its weights; None for the model's first tag. Models without tags have OpenAI's statistics.
     """
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = pretrained if pretrained is not None else next(iter(tags), "")

@@ -1,4 +1,4 @@
-"""Text features of fixed classes, kept in the state_dict: inference needs no text encoder."""
+"""Text features of fixed classes, saved with the weights: inference needs no text encoder."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from shared.core.errors import InputError
 
 
 class FrozenTextFeatures(nn.Module):
-    """Text features of fixed classes, kept in the state_dict with their sentences: inference needs no text encoder.
+    """Keep the text features of classes, with their sentences, in the state_dict.
 
-    The state's shapes depend on the arguments only, never on the sentences, so weights load into any set of classes;
-    what they hold then counts. The encoder is no part of this module: it is neither saved nor moved nor trained.
+    The shapes of the state depend on the arguments but not on the sentences, so weights load into any set of classes
+    and replace the features and sentences. The encoder is not a submodule: it is neither saved nor moved nor trained.
 
     Args:
-        sentences: one a class; at most `capacity`.
-        encoder: computes what is not cached; None if everything comes from weights.
-        dim, length: D and the tokens kept of a sentence; taken from the encoder if there is one.
-        capacity: classes for which the state has room.
+        sentences: one per class, at most `capacity`.
+        encoder: encodes sentences that are not cached; None if all features come from weights.
+        dim, length: D, and the number of tokens kept per sentence; limited by the encoder if there is one.
+        capacity: number of sentences that the state can hold.
 
     Raises:
-        InputError: bad sentences, more than `capacity`, or neither encoder nor `dim`.
+        InputError: a sentence is invalid, there are more than `capacity`, or neither encoder nor `dim` is given.
     """
 
     SENTENCE_BYTES = 1024
 
     tokens: Tensor  # (capacity, length, dim)
-    mask: Tensor  # (capacity, length), uint8 of 0 and 1: federated learning subtracts weights, torch no bools
+    mask: Tensor  # (capacity, length), uint8 of 0 and 1: federated learning subtracts weights, which bools cannot
     pooled: Tensor  # (capacity, dim)
-    text: Tensor  # (capacity, SENTENCE_BYTES), uint8: UTF-8, zeros behind
+    text: Tensor  # (capacity, SENTENCE_BYTES), uint8: UTF-8 followed by zeros
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class FrozenTextFeatures(nn.Module):
         width = encoder.dim if encoder is not None else dim
         if width is None:
             raise InputError("FrozenTextFeatures needs an encoder, or dim= for features that come from weights")
-        self._encoder = [encoder]  # a list, so that it is not registered
+        self._encoder = [encoder]  # in a list: not registered as a submodule
         length = min(length, encoder.context_length) if encoder is not None else length
         self.register_buffer("tokens", torch.zeros(capacity, length, width))
         self.register_buffer("mask", torch.zeros(capacity, length, dtype=torch.uint8))
@@ -59,14 +59,14 @@ class FrozenTextFeatures(nn.Module):
 
     @property
     def cached(self) -> list[str]:
-        """The sentences whose features are here."""
+        """The sentences whose features are stored."""
         return [text for text in map(_string, self.text) if text]
 
     def forward(self, sentences: Sequence[str] | None = None) -> TextFeatures:
-        """Return the features of `sentences` (of the classes if None), cut to the longest one's tokens.
+        """Return the features of `sentences`, by default of the classes, cut to the longest one's tokens.
 
         Raises:
-            InputError: a sentence that is not cached and cannot be encoded here, or no room for it.
+            InputError: a sentence is not cached and there is no encoder, or no room for it.
         """
         wanted = self.sentences if sentences is None else check_sentences(sentences)
         rows = torch.tensor(self._row_of(wanted), device=self.tokens.device)
@@ -75,7 +75,7 @@ class FrozenTextFeatures(nn.Module):
         return TextFeatures(self.tokens[rows, :longest], mask[:, :longest], self.pooled[rows])
 
     def _row_of(self, sentences: list[str]) -> list[int]:
-        """Rows of the sentences, which are encoded first if they are not here yet."""
+        """Return the rows of the sentences; new ones are encoded first."""
         new = [text for text in dict.fromkeys(sentences) if text not in self.cached]
         if new:
             self._add(new)
@@ -89,7 +89,7 @@ class FrozenTextFeatures(nn.Module):
             known = f"cached are {', '.join(map(repr, here))}" if here else "nothing is cached: load trained weights"
             raise InputError(f"class {new[0]!r} has no cached text features and there is no text encoder: {known}")
         codes = [_bytes(text, self.SENTENCE_BYTES) for text in new]
-        if len(here) + len(new) > len(self.text):  # make room: forget what is no class of ours
+        if len(here) + len(new) > len(self.text):  # make room: forget sentences that are not classes
             here = [text for text in here if text in self.sentences]
             if len(here) + len(new) > len(self.text):
                 raise InputError(
@@ -101,7 +101,7 @@ class FrozenTextFeatures(nn.Module):
         features = encoder.encode([*new, *here[:1]])
         encoder.train(training)
         if here and F.cosine_similarity(features.pooled[-1].to(self.pooled), self.pooled[0], dim=0) < 0.99:
-            hint = "give the encoder and the weights that made them"
+            hint = "give the encoder and the weights that computed them"
             raise InputError(f"class {new[0]!r}: the cached text features are not those of {encoder.name}: {hint}")
         length = min(self.tokens.shape[1], features.tokens.shape[1])
         for i, code in enumerate(codes):
@@ -120,7 +120,7 @@ class FrozenTextFeatures(nn.Module):
 
 
 def _bytes(text: str, size: int) -> Tensor:
-    """UTF-8 with zeros behind, uint8 (size,)."""
+    """Encode as UTF-8 followed by zeros, uint8 (size,)."""
     code = text.encode("utf-8")
     if len(code) > size:
         raise InputError(f"class sentence of {len(code)} bytes, at most {size} can be cached: shorten {text!r:.80}")
@@ -128,4 +128,4 @@ def _bytes(text: str, size: int) -> Tensor:
 
 
 def _string(code: Tensor) -> str:
-    return bytes(code.tolist()).rstrip(b"\0").decode("utf-8")
+    return bytes(code.tolist()).rstrip(b"\0").decode("utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Attention of one tower with itself, with an input projection that LoRA knows."""
+"""Self-attention whose input projection is a linear layer, for LoRA."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 
 class FusedAttention(nn.Module):
-    """`nn.MultiheadAttention` with itself, of the same parameters, its input projection as a layer that LoRA knows.
+    """Self-attention with the parameters of an `nn.MultiheadAttention` and a linear layer as input projection.
 
-    peft can also wrap `nn.MultiheadAttention`, but adds to and subtracts from the frozen weights at every step.
+    peft can also wrap `nn.MultiheadAttention`, but then changes the frozen weights back and forth at every step.
 
     Args:
-        attention: batch first, query, key and value of equal width; its parameters are shared.
+        attention: batch first, with query, key and value of equal width; its parameters are shared.
     """
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
@@ -30,7 +30,7 @@ class FusedAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """Attend; query (B, N, C) stands for key and value too; `attn_mask` is additive, (N, N) or (B heads, N, N)."""
+        """Attend; query (B, N, C) also serves as key and value; `attn_mask` is additive, (N, N) or (B heads, N, N)."""
         b, n, c = query.shape
         q, k, v = self.qkv(query).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         if attn_mask is not None:
@@ -41,7 +41,7 @@ class FusedAttention(nn.Module):
         return self.proj(out.transpose(1, 2).reshape(b, n, c)), None
 
     def original(self) -> nn.MultiheadAttention:
-        """Return the attention with its original names again, of the same parameters."""
+        """Return an `nn.MultiheadAttention` with the same parameters under their original names."""
         linear: Any = self.qkv
         attention = nn.MultiheadAttention(
             linear.in_features, self.num_heads, bias=linear.bias is not None, batch_first=True, device="meta"

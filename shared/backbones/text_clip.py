@@ -1,10 +1,10 @@
-"""Text towers of open_clip, and the tokenizer of a small one."""
+"""Text towers of open_clip, and the tokenizer of ``clip_tiny``."""
 
 from __future__ import annotations
 
 import gzip
 import io
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from shared.core.messages import reason
 
 
 class ClipTextEncoder(TextEncoder):
-    """A text tower of open_clip with its tokenizer.
+    """Encode sentences with a text tower of open_clip.
 
-    Every token takes the way of the pooled one, last norm and projection (our choice), so tokens and sentences lie in
-    the space of the image's features. In CLIP's own towers a token knows only what stands before it (causal attention).
+    Every token goes through the last norm and projection of the pooled one, so tokens and sentences lie in the space of
+    the image features. The attention of CLIP's own towers is causal: a token depends on the words before it only.
 
     Args:
         text: ``text`` of `create_clip`'s model.
-        tokenizer: open_clip's `SimpleTokenizer`, or another with the same call.
+        tokenizer: open_clip's `SimpleTokenizer`, or another with the same signature.
         name, dim: of `TextEncoder`.
     """
 
@@ -39,7 +39,7 @@ class ClipTextEncoder(TextEncoder):
         self.text: Any = text
         self.tokenizer = tokenizer
         causal = getattr(text, "attn_mask", None) is not None and text.cls_emb is None
-        # Behind a causal mask padding changes nothing: leave it out.
+        # With causal attention, padding at the end has no effect and is omitted.
         self.trims = isinstance(text, HFTextEncoder) or (causal and text.pool_type in ("argmax", "eos"))
 
     def forward(self, ids: Tensor, mask: Tensor, embeddings: Tensor | None = None) -> TextFeatures:
@@ -49,7 +49,7 @@ class ClipTextEncoder(TextEncoder):
             words = self.embed(ids) if embeddings is None else embeddings
             out = text.transformer(inputs_embeds=words, attention_mask=mask.long())
             return TextFeatures(text.proj(out.last_hidden_state), mask, text.proj(text.pooler(out, mask.long())))
-        if self.trims:  # open_clip's own forward takes the full context only
+        if self.trims:  # open_clip's own forward needs the full context length
             n = ids.shape[1]
             x = (self.embed(ids) if embeddings is None else embeddings) + text.positional_embedding[:n]
             tokens = self._project(text.ln_final(text.transformer(x, attn_mask=text.attn_mask[:n, :n])))
@@ -71,7 +71,7 @@ class ClipTextEncoder(TextEncoder):
 
     def _tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         ids = self.tokenizer(texts, context_length=self.context_length)
-        if isinstance(self.tokenizer, SimpleTokenizer):  # pads with 0, which is also a piece of a word
+        if isinstance(self.tokenizer, SimpleTokenizer):  # pads with 0, which is also the id of a word piece
             last = (ids == self.tokenizer.eot_token_id).int().argmax(dim=1, keepdim=True)
             mask = torch.arange(ids.shape[1]) <= last
         else:
@@ -95,15 +95,15 @@ class ClipTextEncoder(TextEncoder):
 def text_encoder_of(
     model: open_clip.CustomTextCLIP, name: str, overrides: dict[str, Any], tuning: str = "full", lora_rank: int = 4
 ) -> ClipTextEncoder:
-    """Make the encoder of a whole model's text tower, with the tokenizer that its configuration asks for.
+    """Build the encoder from the text tower of a whole model, with the tokenizer of its configuration.
 
     Args:
-        model: of `shared.backbones.clip_models.create_clip`; its text tower is taken over.
-        name, overrides: with which it was made.
+        model: of `shared.backbones.clip_models.create_clip`.
+        name, overrides: the arguments with which the model was built.
         tuning, lora_rank: of `apply_tuning`.
 
     Raises:
-        InputError: its tokenizer cannot be had, or what `apply_tuning` raises.
+        InputError: the tokenizer cannot be loaded, or what `apply_tuning` raises.
     """
     config = model_config(name, **overrides)
     text: dict[str, Any] = config["text_cfg"]
@@ -112,9 +112,10 @@ def text_encoder_of(
         tokenizer: Any = small_tokenizer(text["vocab_size"], length)
     elif text.get("hf_tokenizer_name") or name.startswith(SCHEMAS):
         try:
-            tokenizer = open_clip.get_tokenizer(name)
+            no_code = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}  # whatever the file says
+            tokenizer = open_clip.get_tokenizer(name, **no_code)
         except Exception as error:  # from transformers, about files or the network
-            raise InputError(f"CLIP {name}: its tokenizer cannot be had ({reason(error)})") from error
+            raise InputError(f"CLIP {name}: its tokenizer cannot be loaded ({reason(error)})") from error
     else:
         tokenizer = SimpleTokenizer(context_length=length)
     dim = config["embed_dim"] if text.get("proj_type") != "none" else text["width"]
@@ -123,13 +124,17 @@ def text_encoder_of(
     return encoder
 
 
-@lru_cache(maxsize=4)
+@cache
 def small_tokenizer(vocab_size: int, context_length: int) -> SimpleTokenizer:
-    """open_clip's tokenizer with only as many of its merges as make `vocab_size` tokens: rarer words fall into pieces.
+    """Build open_clip's tokenizer with a smaller table: the most frequent tokens; rarer words are split into pieces.
 
-    Its table holds 49,408 tokens; ours, for a small encoder, the most frequent ones (our choice; no word is unknown).
+    Args:
+        vocab_size: number of tokens, up to the 49,408 of open_clip; no word is unknown at any size.
+        context_length: tokens per sentence.
     """
     lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode("utf-8").split("\n")
-    kept = "\n".join(lines[: 1 + vocab_size - 512 - 2])  # a header; 512 bytes; two special tokens
+    kept = "\n".join(
+        lines[: 1 + vocab_size - 512 - 2]
+    )  # a header; 512 byte tokens; 2 special tokens
     buffer: Any = io.BytesIO(gzip.compress(kept.encode("utf-8")))
     return SimpleTokenizer(buffer, context_length=context_length)

@@ -1,4 +1,4 @@
-"""What every text encoder does: ``encode(sentences)`` gives features of tokens, a mask, one feature a sentence."""
+"""The interface of text encoders: ``encode(sentences)`` returns token features, a mask, and sentence features."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class TextFeatures(NamedTuple):
     """Features of B sentences.
 
     Attributes:
-        tokens: (B, L, D), floating point; where the mask is False they mean nothing.
-        mask: (B, L), bool; True for real tokens, the special ones at the ends of a sentence among them.
-        pooled: (B, D), one feature a sentence, not normalised.
+        tokens: (B, L, D), floating point; undefined where the mask is False.
+        mask: (B, L), bool; True for real tokens, including the special ones at both ends of a sentence.
+        pooled: (B, D), one feature per sentence, not normalised.
     """
 
     tokens: Tensor
@@ -30,7 +30,7 @@ def check_sentences(sentences: Sequence[str]) -> list[str]:
     """Return the sentences as a list.
 
     Raises:
-        InputError: not a list, an empty one, or a sentence that is empty or no text; one line that says which.
+        InputError: not a list, an empty list, or an entry that is empty or not a string; the error names the entry.
     """
     if isinstance(sentences, str) or not isinstance(sentences, Sequence):
         raise InputError(f"sentences must be a list of texts, not a {type(sentences).__name__}: {sentences!r:.80}")
@@ -39,19 +39,19 @@ def check_sentences(sentences: Sequence[str]) -> list[str]:
     for i, sentence in enumerate(sentences):
         place = f"sentence {i + 1} of {len(sentences)}"
         if not isinstance(sentence, str):
-            raise InputError(f"{place} is no text but a {type(sentence).__name__} ({sentence!r:.80}): give a string")
+            raise InputError(f"{place} is a {type(sentence).__name__} ({sentence!r:.80}), not a string: give a text")
         if not sentence.strip():
             raise InputError(f"{place} is empty: describe the class or finding in words")
     return list(sentences)
 
 
 class TextEncoder(nn.Module):
-    """What every text encoder has in common.
+    """Base class of text encoders.
 
     Args:
         name: for messages.
         dim: D of the features.
-        context_length: tokens that it takes, special ones included.
+        context_length: longest sentence in tokens, special ones included.
     """
 
     tokenizer: Any
@@ -66,13 +66,13 @@ class TextEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     def encode(self, sentences: Sequence[str]) -> TextFeatures:
-        """Encode B sentences; L is the longest one's tokens, at most `context_length`.
+        """Encode B sentences; L is the length of the longest one, at most `context_length`.
 
-        A sentence that is too long is cut, with one warning that shows what was cut.
+        A sentence that is too long is cut, with one warning that shows the cut part.
 
         Raises:
             InputError: see `check_sentences`.
@@ -80,7 +80,7 @@ class TextEncoder(nn.Module):
         return self(*self.tokenize(sentences))
 
     def tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return ids (B, L), int64, and mask (B, L), bool, on the encoder's device; cuts as `encode` does.
+        """Return ids (B, L), int64, and mask (B, L), bool, on the encoder's device; long sentences are cut.
 
         Raises:
             InputError: see `check_sentences`.
@@ -98,7 +98,7 @@ class TextEncoder(nn.Module):
         return ids.to(self.device), mask.to(self.device)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Look up the embeddings of tokens, without position: (B, L) -> (B, L, E)."""
+        """Look up the embeddings of tokens, without positions: (B, L) -> (B, L, E)."""
         return self._table()(ids)
 
     def forward(self, ids: Tensor, mask: Tensor, embeddings: Tensor | None = None) -> TextFeatures:
@@ -106,17 +106,17 @@ class TextEncoder(nn.Module):
 
         Args:
             ids, mask: of `tokenize`.
-            embeddings: (B, L, E) in place of `embed` (ids): learned context takes the places of some tokens; gradients
-                flow into them through a frozen encoder too.
+            embeddings: (B, L, E) to use instead of `embed(ids)`, for learned context; gradients reach them also through
+                a frozen encoder.
         """
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> TextEncoder:
-        """Set the mode as `nn.Module.train`, except that a frozen encoder stays in evaluation mode."""
+        """Set the mode; a frozen encoder stays in evaluation mode."""
         return super().train(mode and self.tuning != "frozen")
 
     def _beyond(self, text: str) -> str:
-        """What does not fit, as text; empty if all does."""
+        """Return the part of a text that exceeds the context length; empty if all fits."""
         raise NotImplementedError
 
     def _tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Encoders of Hugging Face, by folder or by name."""
+"""Text encoders of Hugging Face, by folder or name. Code that comes with a model is never run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from shared.backbones.checkpoint import check_finite
 from shared.backbones.text_encoder import TextEncoder, TextFeatures
 from shared.backbones.tuning import apply_tuning
 from shared.core.errors import InputError
@@ -19,20 +20,19 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# Types of models that come with code of their own but have BERT's weights (CXR-BERT-specialized): read as BERT.
+# Models with custom code but the weights of BERT (CXR-BERT-specialized), read as BERT.
 BERT_LIKE = ("cxr-bert",)
-# Queries and values in BERT, CLIP, DistilBERT and ModernBERT.
+# Query and value projections of BERT, CLIP, DistilBERT and ModernBERT.
 LORA_TARGETS = r"(.*\.)?(query|value|q_proj|v_proj|q_lin|v_lin|Wqkv)"
 
 
 class HuggingFaceTextEncoder(TextEncoder):
-    """Any encoder of Hugging Face with its fast tokenizer; both directions, so every token knows the whole sentence.
+    """Encode sentences with an encoder of Hugging Face; its attention is bidirectional.
 
     Args:
-        model: with ``last_hidden_state``; a pooler is dropped.
+        model: returns ``last_hidden_state``; a pooler is dropped.
         tokenizer: of `transformers.AutoTokenizer`.
-        name: of `TextEncoder`.
-        context_length: of `TextEncoder`.
+        name, context_length: of `TextEncoder`.
         pooling: ``mean`` over the real tokens (Reimers 2019, https://arxiv.org/abs/1908.10084) or ``cls``, the first.
     """
 
@@ -72,7 +72,7 @@ class HuggingFaceTextEncoder(TextEncoder):
 
 
 def cut_end(tokenizer: Any, text: str, length: int) -> str:
-    """Return the end of a text that a Hugging Face tokenizer cuts at `length` tokens; empty if it cuts nothing."""
+    """Return the part of a text beyond `length` tokens of a Hugging Face tokenizer; empty if all fits."""
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return tokenizer.decode(ids[length - tokenizer.num_special_tokens_to_add() :]).strip()
 
@@ -83,7 +83,7 @@ def build_hugging_face_encoder(
     """Build an encoder of Hugging Face; arguments as `shared.backbones.text.build_text_encoder`.
 
     Raises:
-        InputError: unknown pooling, name or tuning, folder without weights, no encoder; one line that says why.
+        InputError: pooling, name or tuning is unknown, or the folder or model is not an encoder with finite weights.
     """
     folder = Path(name).expanduser()
     if pooling not in POOLINGS:
@@ -98,7 +98,7 @@ def build_hugging_face_encoder(
 
 
 def _load(name: str, folder: Path, pooling: str, max_length: int | None) -> HuggingFaceTextEncoder:
-    """Load model and tokenizer from a folder or from the hub (its cache first)."""
+    """Load model and tokenizer from a folder, or from the hub and its cache."""
     import transformers
     from transformers.utils import logging
 
@@ -119,8 +119,9 @@ def _load(name: str, folder: Path, pooling: str, max_length: int | None) -> Hugg
         model_class: Any = transformers.BertModel if like_bert else transformers.AutoModel
         token_class: Any = transformers.BertTokenizer if like_bert else transformers.AutoTokenizer
         kwargs = {"config": transformers.BertConfig.from_dict(settings)} if like_bert else {}
-        tokenizer = token_class.from_pretrained(source, local_files_only=local)
-        model, info = model_class.from_pretrained(source, local_files_only=local, output_loading_info=True, **kwargs)
+        safe: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+        tokenizer = token_class.from_pretrained(source, **safe)
+        model, info = model_class.from_pretrained(source, output_loading_info=True, weights_only=True, **safe, **kwargs)
     except Exception as error:  # transformers raises many kinds
         hint = "is the folder complete?" if local else "give a local folder where there is no network"
         raise InputError(f"text encoder {name} cannot be loaded ({reason(error)}): {hint}") from error
@@ -139,7 +140,8 @@ def _load(name: str, folder: Path, pooling: str, max_length: int | None) -> Hugg
         raise InputError(f"text encoder {name}: its tokenizer has no padding token; choose an encoder such as BERT")
     longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", 512))
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        longest = min(longest, config.max_position_embeddings - 2)  # RoBERTa counts from its padding's index
+        longest = min(longest, config.max_position_embeddings - 2)  # RoBERTa's positions start behind the padding index
     if max_length is not None and not 3 <= max_length <= longest:
         raise InputError(f"text encoder {name}: max_length={max_length} must lie between 3 and {longest}")
+    check_finite(model.state_dict(), f"text encoder {name}")
     return HuggingFaceTextEncoder(model.float(), tokenizer, name, max_length or longest, pooling)

@@ -1,7 +1,7 @@
 """Tensors of a TorchScript archive, without running its code.
 
-`torch.jit.load` executes what an archive contains. Here torch's restricted reader (``weights_only``) reads a copy of the
-archive without its code; each scripted class becomes an empty class that only keeps its attributes.
+`torch.jit.load` executes what an archive contains. Here torch's restricted reader (``weights_only``) reads a copy of
+the archive without its code; each scripted class becomes an empty class that only keeps its attributes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_torchscript(path: str | os.PathLike) -> dict[str, Tensor]:
                 copy.writestr(name, archive.read(name))
         program = archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
     plain.seek(0)
-    calls = (arg.replace(" ", ".") for code, arg, _ in pickletools.genops(program) if code.name == "GLOBAL")
+    calls = (str(arg).replace(" ", ".") for code, arg, _ in pickletools.genops(program) if code.name == "GLOBAL")
     classes = [(type("Scripted", (_Scripted,), {}), name) for name in set(calls) if name.startswith(SCRIPTED)]
     lists = [(_same, f"torch.jit._pickle.build_{kind}list") for kind in ("int", "double", "bool", "tensor")]
     with torch.serialization.safe_globals([*classes, *lists]):

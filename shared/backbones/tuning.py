@@ -1,4 +1,4 @@
-"""What of an encoder learns: all, nothing, or low-rank additions to its attention (LoRA)."""
+"""Which parameters of an encoder learn: all, none, or low-rank additions to its attention (LoRA)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from shared.backbones.fused_attention import FusedAttention
 from shared.core.errors import InputError
 
 TUNINGS = ("full", "frozen", "lora")
-QKV = r".*\.attn\.qkv"  # the attention's input projection in SAM, in timm and in `FusedAttention`
+QKV = r".*\.attn\.qkv"  # input projection of the attention in SAM, timm and `FusedAttention`
 
 
 def apply_tuning(encoder: nn.Module, tuning: str, lora_rank: int = 4, targets: str = QKV) -> None:
-    """Say which parameters of an encoder learn, in place.
+    """Choose which parameters of an encoder learn, in place.
 
     Args:
         encoder: has an attribute ``tuning``.
-        tuning: ``full`` (all), ``frozen`` (none; stays in evaluation mode), ``lora`` (only low-rank additions to
-            `targets`; Hu 2021, https://arxiv.org/abs/2106.09685; they start as zero).
-        lora_rank: rank of the additions; their scale is 1 (alpha = rank, our choice).
-        targets: pattern of the names of linear layers. An `nn.MultiheadAttention` with such a name but for its last
-            part, ``qkv``, becomes a `FusedAttention` first.
+        tuning: ``full``, all; ``frozen``, none, and the encoder stays in evaluation mode; ``lora``, low-rank additions
+            W + B A to `targets`, which start at zero (Hu 2021, https://arxiv.org/abs/2106.09685).
+        lora_rank: rank of the additions; their scale is 1 (alpha = rank).
+        targets: regular expression for the names of linear layers. An `nn.MultiheadAttention` whose name followed by
+            ``.qkv`` matches becomes a `FusedAttention` first.
 
     Raises:
-        InputError: unknown tuning, a rank below 1, or ``lora`` for an encoder without such layers (convolutions).
+        InputError: the tuning is unknown, the rank below 1, or LoRA finds no target (convolutional encoders).
     """
     if tuning not in TUNINGS:
         raise InputError(f"unknown tuning {tuning!r}: choose one of {', '.join(TUNINGS)}")
@@ -52,10 +52,10 @@ def apply_tuning(encoder: nn.Module, tuning: str, lora_rank: int = 4, targets: s
 
 
 def merge_lora(encoder: nn.Module) -> nn.Module:
-    """Fold LoRA's matrices into the weights, in place: original names and shapes again, ready for export.
+    """Merge LoRA's matrices into the weights, in place: original names and shapes, ready for export.
 
     Returns:
-        The same encoder; without adapters it is left as it is.
+        the same encoder; without LoRA it stays unchanged.
     """
     for module in list(encoder.modules()):
         for name, child in list(module.named_children()):

@@ -300,7 +300,7 @@ def test_wrong_files_are_refused_in_one_line(peer, tmp_path, kind, said):
         ({"name": "clip_tiny", "patch_sise": 8}, "unknown option 'patch_sise' .*did you mean patch_size"),
         ({"name": "clip_tiny", "text_layer": 8}, "unknown option 'text_layer' .*did you mean text_layers"),
         ({"name": "clip_tiny", "layers": 3}, "has 3 depths of features, not 4"),
-        ({"name": "clip_tiny", "width": 100}, "clip_tiny cannot be made .*: check the options"),
+        ({"name": "clip_tiny", "width": 100}, "clip_tiny cannot be built .*: check the options"),
         ({"name": "clip_tiny", "tuning": "some"}, "full, frozen, lora"),
         ({"name": "clip_tiny", "tuning": "lora", "lora_rank": 0}, "lora_rank"),
         ({"name": "test-resnet", "tuning": "lora"}, "no attention that LoRA knows; choose frozen or full"),

@@ -1,12 +1,14 @@
 """Text encoders: open_clip's and Hugging Face's own numbers, one interface, and a cache that travels in weights."""
 
 import json
+import os
 import shutil
 import warnings
 
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -268,8 +270,8 @@ def test_max_length_cuts_earlier(bert):
     ("sentences", "said"),
     [
         (["disc", "  "], "sentence 2 of 2 is empty"),
-        (["disc", None], r"sentence 2 of 2 is no text but a NoneType"),
-        ([3.5], r"sentence 1 of 1 is no text but a float \(3.5\)"),
+        (["disc", None], r"sentence 2 of 2 is a NoneType \(None\), not a string"),
+        ([3.5], r"sentence 1 of 1 is a float \(3.5\), not a string"),
         ("disc", "must be a list of texts, not a str: 'disc'"),
         ([], "no sentence given"),
     ],
@@ -328,6 +330,75 @@ def test_wrong_folders_are_refused_in_one_line(kind, said, bert, tmp_path):
     with pytest.raises(InputError, match=said) as caught:
         build_text_encoder(str(folder))
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+# Folders that want to run code
+
+TRAP = "from pathlib import Path\nPath({trap!r}).write_text('run')\n"
+
+
+def folder_with_code(bert, target, trap, **settings):
+    """A Hugging Face folder whose config.json asks transformers to import a module of the folder."""
+    auto = {"AutoConfig": "code.OwnConfig", "AutoModel": "code.OwnModel", "AutoTokenizer": ["code.OwnTokenizer", None]}
+    folder = copy_of(bert, target, auto_map=auto, **settings)
+    (folder / "code.py").write_text(TRAP.format(trap=str(trap)), encoding="utf-8")
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    tokenizer |= {"auto_map": auto, "tokenizer_class": "OwnTokenizer"} if settings else {"auto_map": auto}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("model_type", ["bert", "own"])
+def test_code_in_a_hugging_face_folder_is_never_run(model_type, bert, tmp_path, monkeypatch):
+    """A known type is read with transformers' class; another one is refused, without a question on the terminal."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    settings = {} if model_type == "bert" else {"model_type": "own", "architectures": ["OwnModel"]}
+    folder = folder_with_code(bert, tmp_path / "given", tmp_path / "trap", **settings)
+    if model_type == "bert":
+        build_text_encoder(str(folder))
+    else:
+        with pytest.raises(InputError, match="cannot be loaded") as caught:
+            build_text_encoder(str(folder))
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "trap").exists()
+
+
+def test_a_pickle_in_a_hugging_face_folder_is_never_run(bert, tmp_path):
+    folder = copy_of(bert, tmp_path / "given")
+    (folder / "model.safetensors").unlink()
+
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "trap"),)
+
+    torch.save({"embeddings.word_embeddings.weight": Harmful()}, folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        build_text_encoder(str(folder))
+    assert not (tmp_path / "trap").exists()
+
+
+def test_a_configuration_of_open_clip_cannot_ask_for_code(bert, tmp_path, monkeypatch):
+    """``trust_remote_code`` in a stranger's open_clip_config.json is overruled."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    own = {"model_type": "own", "architectures": ["OwnModel"]}
+    folder = folder_with_code(bert, tmp_path / "given", tmp_path / "trap", **own)
+    text = {"hf_tokenizer_name": str(folder), "tokenizer_kwargs": {"trust_remote_code": True}}
+    for more in ({}, {"hf_model_name": str(folder), "hf_pooler_type": "mean_pooler"}):
+        config = {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": TEXT | text | more}
+        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}), encoding="utf-8")
+        with pytest.raises(InputError) as caught:
+            build_text_encoder(f"local-dir:{folder}")
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "trap").exists()
+
+
+def test_a_hugging_face_folder_with_nan_is_refused(bert, tmp_path):
+    folder = copy_of(bert, tmp_path / "given")
+    state = load_file(folder / "model.safetensors")
+    state["embeddings.LayerNorm.weight"][0] = float("nan")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="1 of .* tensors hold NaN or infinity, such as embeddings.LayerNorm.weight"):
+        build_text_encoder(str(folder))
 
 
 # Fixed classes

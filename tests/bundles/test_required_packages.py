@@ -24,7 +24,7 @@ def source(module: str, bundle: str) -> Path | None:
 def imported(module: str, file: Path) -> Iterator[str]:
     """Names of modules, or of things in modules, that a file imports, at its top or within functions."""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -35,7 +35,7 @@ def imported(module: str, file: Path) -> Iterator[str]:
 
 def needed(bundle: str) -> set[str]:
     """Packages that are imported by what the bundle's configs name, and by what that imports."""
-    configs = "".join(file.read_text() for file in (ROOT / "bundles" / bundle / "configs").glob("*.json"))
+    configs = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "bundles" / bundle / "configs").glob("*.json"))
     waiting = set(re.findall(rf"\b(?:shared|{bundle})(?:\.\w+)+", configs))
     seen, packages = set(), set()
     while waiting:
@@ -59,8 +59,16 @@ def plain(name: str) -> str:
 
 @pytest.mark.parametrize("bundle", ["brainsegdmlf", "emclip", "tmca"])
 def test_metadata_names_every_package(bundle):
-    metadata = json.loads((ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())
+    metadata = json.loads((ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     named = {"monai", "torch", "numpy", *OPTIONAL, *map(plain, metadata["required_packages_version"])}
     known = packages_distributions()
     missing = {name for name in needed(bundle) if not named & set(map(plain, known.get(name, [name])))}
     assert not missing, f"{bundle}: required_packages_version lacks {missing}"
+
+
+@pytest.mark.parametrize("bundle", ["emclip", "tmca"])
+def test_segment_anything_is_needed_by_brainsegdmlf_alone(bundle):
+    metadata = json.loads((ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    assert "segment_anything" not in needed(bundle)
+    assert "segment-anything" not in metadata["required_packages_version"]
+    assert "segment_anything" in needed("brainsegdmlf")

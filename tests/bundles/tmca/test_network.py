@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 
 import pytest
 import timm
@@ -377,6 +378,25 @@ def test_weights_of_a_backbone_come_from_a_file(tmp_path):
     same(ours[first], theirs[first].sum(1, keepdim=True))
     deeper = [name for name in ours if name.startswith("layer")]
     assert deeper and all(torch.equal(ours[name], theirs[name]) for name in deeper)
+
+
+def test_code_in_a_file_of_weights_is_not_run(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "trap"),)
+
+    for name in ("model.pth", "model.npz"):
+        torch.save({"conv1.weight": Harmful()}, tmp_path / name)
+        assert_one_line(input_error(build, checkpoint=str(tmp_path / name)), ["backbone test_resnet cannot be built"])
+    assert not (tmp_path / "trap").exists()
+
+
+def test_a_backbone_with_nan_is_refused(tmp_path):
+    state = timm.create_model("test_resnet").state_dict()
+    state["layer1.0.conv1.weight"][0, 0] = float("nan")
+    torch.save(state, tmp_path / "model.pth")
+    line = input_error(build, checkpoint=str(tmp_path / "model.pth"))
+    assert_one_line(line, ["model.pth", "NaN or infinity", "layer1.0.conv1.weight"])
 
 
 def test_weights_of_another_backbone_are_one_line(tmp_path):
