@@ -12,7 +12,7 @@ import ignite.distributed as idist
 import torch
 
 from shared.core.errors import InputError, require
-from shared.core.files import check_output_dir, whole
+from shared.core.files import check_output_dir, sweep_drafts, whole
 from shared.core.locks import locked
 
 LAST = "last.pt"
@@ -83,7 +83,7 @@ def refuse_foreign(path: Path) -> None:
 
 
 def check_ckpt_dir(ckpt_dir: str | os.PathLike, network: torch.nn.Module, resume: bool = False) -> None:
-    """Check before a training that its checkpoints can be written; nothing is changed.
+    """Check before a training that its checkpoints can be written; drafts of killed processes are removed.
 
     Args:
         ckpt_dir: folder for checkpoints; it and its parents need not exist.
@@ -97,6 +97,7 @@ def check_ckpt_dir(ckpt_dir: str | os.PathLike, network: torch.nn.Module, resume
     if idist.get_rank() != 0:
         return
     folder = Path(ckpt_dir).expanduser().absolute()
+    sweep_drafts(folder)
     found = [path for path in (folder / BEST, folder / LAST) if path.is_file()]
     replaced = sum(path.stat().st_size for path in found) if resume else 0
     require(check_output_dir(folder, (needed_bytes(network) - replaced) / 1e6, "--ckpt_dir"))

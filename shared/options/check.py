@@ -17,7 +17,7 @@ from shared.options.overrides import config_paths, wrong_overrides
 from shared.options.typed_words import as_typed, read_words, wrong_texts
 
 HOMES = (".", "bundles")  # folders in which a bundle's name is looked up
-# What a run does before it trains or segments, in its order; steps that a config lacks are left out.
+# What a run does before it trains or segments, in its order; steps that its lists do not name are left out.
 STEPS = ("preflight", "network_def", "check_ckpt_dir", "load_initial", "load_weights")
 
 
@@ -59,10 +59,11 @@ def check(
     named = [re.search(r"override '([^']+)'", problem) for problem in problems]
     wrong = {match[1] for match in named if match}
     rest = workflow({key: value for key, value in overrides.items() if key not in wrong})  # to see what else is wrong
+    named_steps = str([rest.parser.get("initialize"), rest.parser.get("run")])
     rest.parser["initialize"] = ["$@start()"]
     problems += _attempt(rest.initialize)
     for step in STEPS:
-        if step in rest.parser.get():
+        if step == "network_def" or f"@{step}()" in named_steps:
             problems += _attempt(partial(_do, rest, step))
     return list(dict.fromkeys(problems))
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from shared.core.errors import InputError
+from shared.core.files import _host
 from shared.engine import run_folder
 from shared.engine.recipes import ship
 from shared.engine.run_folder import BEST, LAST, check_ckpt_dir, clear_folder, needed_bytes, run_of, save_checkpoint
@@ -144,3 +145,12 @@ def test_other_processes_than_the_first_leave_the_folder_alone(tmp_path, monkeyp
     monkeypatch.setattr(run_folder.idist, "get_rank", lambda: 1)
     (tmp_path / "file").write_text("", encoding="utf-8")
     check_ckpt_dir(tmp_path / "file" / "models", nn.Linear(1, 1))
+
+
+def test_drafts_of_killed_trainings_are_removed_before_the_space_is_measured(tmp_path):
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    draft = tmp_path / f".draft-{_host()}-{ended.pid}-0.pt"
+    draft.write_bytes(b"half a checkpoint")
+    check_ckpt_dir(tmp_path, nn.Linear(1, 1))
+    assert not draft.exists()
