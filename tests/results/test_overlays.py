@@ -8,7 +8,9 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from shared.results.overlays import _view, save_overlay
+from shared.core.errors import OutputError
+from shared.results import slices
+from shared.results.overlays import save_overlay
 
 SHAPE = (40, 48, 24)
 RAS = np.diag([1.0, 1, 3, 1])
@@ -182,8 +184,36 @@ def test_thick_slices_are_shown_as_they_are(tmp_path, axes, spacing, view):
     """Else a heart's short axis would be cut across into strips."""
     turn = nib.orientations.axcodes2ornt(axes)
     affine = np.linalg.inv(nib.orientations.inv_ornt_aff(turn, (8, 8, 8))) @ np.diag([*spacing, 1.0])
-    assert "".join(nib.aff2axcodes(affine)) == axes and _view(affine) == view
+    assert "".join(nib.aff2axcodes(affine)) == axes and slices.view(affine) == view
     label = np.zeros((1, 8, 8, 8), np.uint8)
     label[0, 2:5, 3:6, 2:6] = 1
     image = MetaTensor(torch.rand(1, 8, 8, 8), torch.from_numpy(affine))
     assert save_overlay(tmp_path / "a.png", image, label).is_file()
+
+
+def test_a_picture_that_cannot_be_written_leaves_no_part_of_it(tmp_path, monkeypatch):
+    def half(self, path, **options):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(OutputError, match="a.png cannot be written: the disk is full"):
+        save_overlay(tmp_path / "a.png", head(), block(*RIGHT_FRONT))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("caption", ["word " * 200_000, "x" * 1_000_000, "\n" * 1_000_000])
+def test_a_sentence_of_a_megabyte_takes_six_lines(tmp_path, caption):
+    image, mask = np.ones((1, 30, 40)), np.zeros((1, 30, 40))
+    long = Image.open(save_overlay(tmp_path / "a.png", image, mask, caption=caption)).size
+    six = Image.open(save_overlay(tmp_path / "b.png", image, mask, caption="x" * 95 * 6)).size
+    assert long[0] == six[0] and long[1] <= six[1]
+
+
+@pytest.mark.parametrize("text", ["costs $5 or $6", r"$\frac$", "50 % #2 @left_lung^2"])
+def test_text_of_users_is_shown_as_it_is(tmp_path, monkeypatch, text):
+    shown = []
+    monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", lambda *_, **__: shown.append("mathematics"))
+    image, mask = np.ones((1, 30, 40)), np.zeros((1, 30, 40))
+    save_overlay(tmp_path / "a.png", image, mask, title=text, names=[text], caption=text)
+    assert shown == []
