@@ -26,7 +26,7 @@ from shared.core.errors import InputError, find_input_error
 from shared.serving.access import Access
 from shared.serving.label_server import ACCESS
 from shared.serving.publish import publish_upload
-from shared.serving.request_options import BATCH, IMAGES, INFER, LABELS, TRAIN, check_file_name, checked
+from shared.serving.request_options import BATCH, IMAGES, INFER, LABELS, SERIES, TRAIN, check_file_name, checked
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def save_label(original: Callable, tasks: Any, image: Any, params: Any, tag: Any
 def create_session(original: Callable, tasks: Any, uncompress: bool, expiry: int, files: list[Any]) -> Any:
     """Open a session with images; of archives only zip files, whose entries cannot leave their folder."""
     for file in files:
-        check_file_name(file.filename, (".zip",) if uncompress else IMAGES)
+        check_file_name(file.filename, (".zip",) if uncompress else SERIES)
     return original(tasks, uncompress, expiry, files)
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from shared.core.errors import InputError
@@ -20,6 +21,7 @@ from shared.serving.access import is_name
 LONGEST_TEXT = 10_000  # characters
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 LABELS = (*IMAGES, ".bin")  # OHIF sends labels as .bin
+SERIES = (*IMAGES, "")  # files of a DICOM series often have no extension
 
 
 class Kind(NamedTuple):
@@ -130,11 +132,16 @@ def checked(options: Any, protocol: Mapping[str, Kind], own: Mapping[str, Any]) 
 def check_file_name(name: str | None, endings: Sequence[str] = IMAGES) -> None:
     """Refuse an uploaded file of another kind than images.
 
+    Args:
+        name: as the client sent it; None or empty for MONAI Label's default, ``.nii.gz``.
+        endings: extensions that are taken; an empty one stands for names without extension.
+
     Raises:
-        InputError: the name ends with none of `endings`.
+        InputError: the name has another extension. ``.png`` alone is a name without one, as in MONAI Label.
     """
-    if name and not name.lower().endswith(tuple(endings)):
-        raise InputError(f"file {name!r:.80}: send one of {', '.join(endings)}")
+    extension = "".join(PurePath(name or ".nii.gz").suffixes).lower()
+    if name and not (extension.endswith(tuple(filter(None, endings))) or (not extension and "" in endings)):
+        raise InputError(f"file {name!r:.80}: send one of {', '.join(filter(None, endings))}")
 
 
 def _read(value: Any, kind: Kind) -> Any:

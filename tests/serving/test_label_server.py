@@ -313,10 +313,11 @@ def test_options_name_no_other_file(server):
     assert server.answer("/infer/tmca?image=chest0&output=image", hidden, FORM) == plain
 
 
-def test_only_images_are_stored(server):
-    body = part("params", b"{}") + part("file", b"{}", "x.json") + b"--cut--\r\n"
+@pytest.mark.parametrize("image, file", [("datastore_v2", "x.json"), ("datastore_v2.json", ".png")])
+def test_only_images_are_stored(server, image, file):
+    body = part("params", b"{}") + part("file", b"{}", file) + b"--cut--\r\n"
     before = (server.studies / "datastore_v2.json").read_bytes()
-    status, answer = server.answer("/datastore/image?image=datastore_v2", body, PARTS, method="PUT")
+    status, answer = server.answer(f"/datastore/image?image={image}", body, PARTS, method="PUT")
     assert status == 400 and ".png" in json.loads(answer)["detail"]
     assert (server.studies / "datastore_v2.json").read_bytes() == before
 

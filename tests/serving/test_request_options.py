@@ -12,6 +12,7 @@ from shared.serving.request_options import (
     INFER,
     LABELS,
     LONGEST_TEXT,
+    SERIES,
     TRAIN,
     check_file_name,
     checked,
@@ -152,8 +153,14 @@ def test_image_files_are_taken(name):
     check_file_name(name, IMAGES)
 
 
-@pytest.mark.parametrize("name", ["x.json", "sitecustomize.py", "x.png.html", "x", "x.bin"])
+@pytest.mark.parametrize(
+    "name", ["x.json", "sitecustomize.py", "x.png.html", "x", "x.bin", ".png", "x.png/..", "x/.nii.gz"]
+)
 def test_other_files_are_refused(name):
     assert_one_line(input_error(check_file_name, name, IMAGES), [repr(name), ".png"])
-    if name == "x.bin":
-        check_file_name(name, LABELS)
+
+
+def test_labels_of_ohif_and_dicom_files_without_extension_are_taken():
+    check_file_name("label.bin", LABELS)
+    check_file_name("IM0001", SERIES)
+    assert_one_line(input_error(check_file_name, "IM0001.exe", SERIES), ["'IM0001.exe'", ".dcm"])
