@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
+from shared.core.bundles import find_bundles
 from shared.core.errors import InputError, find_input_error
 from shared.core.messages import nearest
 from shared.options.overrides import config_paths, wrong_overrides
@@ -77,7 +78,7 @@ def find_bundle(bundle: str) -> Path:
     for home in HOMES:
         if (Path(home) / bundle / "configs" / "metadata.json").is_file():
             return Path(home) / bundle
-    known = sorted(file.parents[1].name for home in HOMES for file in Path(home).glob("*/configs/metadata.json"))
+    known = sorted(name for home in HOMES for name in find_bundles(home))
     raise InputError(f"no bundle {bundle!r} in the current folder or in bundles: {nearest(bundle, known)}")
 
 
