@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from shared.core.files import sweep_drafts
+from shared.core.locks import locked
 from shared.results.batch_items import case_name, spacing_of
 from shared.results.case_report import TABLE, CaseReport
 from shared.results.metrics import case_metrics
@@ -22,6 +26,7 @@ class ReportHandler:
 
     It reads ``pred`` and ``label`` of ``engine.state.output`` after postprocessing (decollated) and ``case_id`` and
     ``image`` of the batch. With several processes, each computes its own cases and the first one writes and prints.
+    While the evaluator runs, no other process can train or evaluate into the folder.
 
     Args:
         output_dir: folder of ``metrics.csv``, ``metrics.json`` and ``overlays/<case_id>.png``.
@@ -70,13 +75,26 @@ class ReportHandler:
         self.next_command = next_command
         self.seed = seed
         self.epoch = epoch
+        self.held = ExitStack()
         self._start()
 
     def attach(self, engine: Engine) -> None:
         """Register the handler's events."""
+        engine.add_event_handler(Events.STARTED, self._hold)
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.COMPLETED, self.held.close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._stop)
+
+    def _hold(self) -> None:
+        if idist.get_rank() == 0:
+            self.held.enter_context(locked(self.output_dir, "an evaluation"))
+            sweep_drafts(self.output_dir)
+
+    def _stop(self, engine: Engine, error: Exception) -> None:
+        self.held.close()
+        raise error  # ignite leaves that to the handlers of this event
 
     def _start(self) -> None:
         self.report = CaseReport(self.class_names, self.table)
@@ -115,9 +133,21 @@ class ReportHandler:
         self.report.rows = {case_id: row for rows in gathered for case_id, row in rows.items()}
         if idist.get_rank() != 0 or not self.report.rows:
             return
+        others = len(earlier_cases(self.output_dir) - self.report.rows.keys())
         tables = self.report.write(self.output_dir, self.seed, time.perf_counter() - self.began)
         print(self.report.text(self.title))
+        if others:
+            print(f"replaced  the tables of an earlier run with {others} other cases in {self.output_dir}")
         print(closing_lines(self.pictures, tables, self.weights, self.next_command), flush=True)
+
+
+def earlier_cases(output_dir: str | os.PathLike) -> set[str]:
+    """Return the names of the cases in ``metrics.json`` of a folder."""
+    try:
+        content = json.loads((Path(output_dir) / "metrics.json").read_text(encoding="utf-8"))
+        return {str(case["case_id"]) for case in content["cases"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def closing_lines(

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,11 +16,13 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import AsDiscreted
 from PIL import Image
 
+from shared.core.errors import InputError
 from shared.datasets.datalist import expand_datalist
 from shared.results.case_report import CaseReport
 from shared.results.metrics import case_metrics
 from shared.results.report import ReportHandler, closing_lines
 
+ROOT = Path(__file__).resolve().parents[2]
 AFFINE = torch.diag(torch.tensor([1.0, 1, 3, 1], dtype=torch.float64))
 
 
@@ -237,6 +242,31 @@ def test_other_ranks_stay_silent(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("shared.results.report.idist.get_rank", lambda: 1)
     evaluate(ReportHandler(tmp_path, ["lesion"]), AsDiscreted(["pred"], argmax=True))
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
+
+
+def test_a_folder_in_use_by_another_process_is_refused(tmp_path):
+    code = "from shared.core.locks import locked\n"
+    code += f"with locked({str(tmp_path)!r}, 'a training'): print(flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        other.stdout.readline()
+        with pytest.raises(InputError, match=f"in use by a training .process {other.pid} "):
+            evaluate(ReportHandler(tmp_path, ["lesion"], overlays=0), AsDiscreted(["pred"], argmax=True))
+        other.communicate("\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_free_after_an_error(tmp_path):
+    with pytest.raises(KeyError):
+        evaluate(ReportHandler(tmp_path, ["lesion"], extra_keys=["absent"]), AsDiscreted(["pred"], argmax=True))
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_tables_of_other_cases_are_not_replaced_without_a_word(tmp_path, capsys):
+    single([0.1, 0.2]).write(tmp_path)
+    for line in ("replaced  the tables of an earlier run with 2 other cases", None):
+        evaluate(ReportHandler(tmp_path, ["lesion"], overlays=0), AsDiscreted(["pred"], argmax=True))
+        assert ("replaced" in capsys.readouterr().out) == bool(line)
 
 
 class FirstTwo(torch.nn.Module):
