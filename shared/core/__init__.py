@@ -1,1 +1,1 @@
-"""Errors, messages and files. Imports nothing of ours."""
+"""Errors, messages, files and locks. Imports nothing else of the project."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def nearest(name: str, known: Sequence[str], count: int = 3) -> str:
-    """Say in a few words which known names are meant: ``did you mean ...?`` or ``choose one of ...``."""
+    """Return ``did you mean ...?`` with the most similar known names, or ``choose one of ...`` if none is similar."""
     lower = {key.lower(): key for key in known}
     found = [lower[key] for key in difflib.get_close_matches(name.lower(), lower, n=count)]
     if found:
@@ -16,11 +16,11 @@ def nearest(name: str, known: Sequence[str], count: int = 3) -> str:
 
 
 def meant(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Say which one of the known names is meant, ``did you mean '...'?``, or `otherwise` if none is near."""
+    """Return ``did you mean '...'?`` with the most similar known name, or `otherwise` if none is similar."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean '{near[0]}'?" if near else otherwise
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error's message without its last stop, or the error's kind."""
+    """Return the first line of an error's message without a final stop, or the name of its type without a message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".:")[:160]
