@@ -39,7 +39,7 @@ def test_metadata_describes_the_config():
 def test_inference_has_the_options_of_training():
     """Weights fit without a word on the command line."""
     config = json.loads((CONFIGS / "inference.json").read_text())
-    own = ("dataset_dir", "output_dir", "ckpt_dir", "overlays", "num_workers", "image_size")
+    own = ("dataset_dir", "output_dir", "ckpt_dir", "overlays", "num_workers", "image_size", "fitting")
     shared = [key for key in config if key in CONFIG and key not in own and not isinstance(CONFIG[key], dict)]
     assert {"backbone", "text_encoder", "enhancement", "alignment", "channels", "overlap"} <= set(shared)
     differ = [key for key in shared if key not in ("initialize", "run") and config[key] != CONFIG[key]]
