@@ -78,7 +78,7 @@ def serve(
 def check_port(host: str, port: int) -> None:
     """Raise InputError unless a server can listen there."""
     if not isinstance(port, int) or port not in PORTS:
-        raise InputError(f"--port {port!r} is no port: give a whole number from 1 to 65535, e.g. --port 8000")
+        raise InputError(f"--port {port!r} is not a port: give a whole number from 1 to 65535, e.g. --port 8000")
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(kind, socket.SOCK_STREAM) as probe:
@@ -103,7 +103,7 @@ def check_origin(origin: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise InputError(f"--allow_origin {origin!r} is no origin: give one such as https://viewer.hospital.org")
+        raise InputError(f"--allow_origin {origin!r} is not an origin: give one such as https://viewer.hospital.org")
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 
