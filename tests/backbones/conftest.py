@@ -14,7 +14,7 @@ def configs(request, tmp_path_factory):
     """Small models (`CONFIGS` of the module) under names of their own, the way open_clip lets users add them."""
     folder = tmp_path_factory.mktemp("configs")
     for name, config in request.module.CONFIGS.items():
-        (folder / f"{name}.json").write_text(json.dumps(config))
+        (folder / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
     open_clip.add_model_config(folder)
     yield
     open_clip.factory._MODEL_CONFIG_PATHS.remove(folder)

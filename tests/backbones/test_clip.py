@@ -1,4 +1,4 @@
-"""CLIP's image tower: open_clip's own numbers at any size, strict about files, honest about what learns."""
+"""CLIP's image tower: the numbers of open_clip at any size, strict loading of files, tuning, exports."""
 
 import copy
 import json
@@ -101,7 +101,7 @@ def test_a_file_of_open_clip_gives_open_clips_features(peer, tmp_path, wrapping)
         assert torch.allclose(model.encode_text(ids), peer.encode_text(ids), atol=1e-5)
 
 
-def test_openais_archive_loads_with_quick_gelu(tmp_path):
+def test_openais_archive_loads_with_quick_gelu_and_without_its_code(tmp_path, monkeypatch):
     peer = open_clip.create_model("test-vit-quick").eval()
 
     class Archive(nn.Module):
@@ -118,6 +118,7 @@ def test_openais_archive_loads_with_quick_gelu(tmp_path):
             return self.get_submodule("visual")(image)
 
     torch.jit.save(torch.jit.trace(Archive(), torch.zeros(1, 3, 64, 64), check_trace=False), tmp_path / "ViT.pt")
+    monkeypatch.setattr(torch.jit, "load", None)
     image = torch.randn(1, 3, 64, 64)
     encoder = build_clip_image_encoder("test-vit", checkpoint=tmp_path / "ViT.pt").eval()
     with torch.no_grad():
@@ -256,7 +257,7 @@ def make_wrong_file(kind: str, folder, peer: nn.Module):
     elif kind == "shape":
         state = state | {"positional_embedding": torch.zeros(20, 16)}
     if kind in ("html", "safetensors"):
-        path.write_text("<!DOCTYPE html>" if kind == "html" else "no header")
+        path.write_text("<!DOCTYPE html>" if kind == "html" else "no header", encoding="utf-8")
     elif kind != "missing":
         torch.save(state, path)
     return path
@@ -335,7 +336,7 @@ def test_a_folder_is_no_checkpoint(tmp_path):
 
 
 def test_a_folder_of_open_clips_loads_its_configuration(tmp_path):
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIGS["test-vit"]}))
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIGS["test-vit"]}), encoding="utf-8")
     encoder = build_clip_image_encoder(f"local-dir:{tmp_path}")
     assert encoder.channels == [32] * 4
 

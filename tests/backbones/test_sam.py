@@ -1,4 +1,4 @@
-"""SAM's encoder: equal to segment_anything's own, strict about files, honest about what learns, exportable."""
+"""SAM's encoder: the numbers of segment_anything, strict loading of files, tuning, exports."""
 
 import copy
 import dataclasses
@@ -237,11 +237,11 @@ def fake_state(name: str) -> dict[str, torch.Tensor]:
 def make_wrong_file(kind: str, path, peer: ImageEncoderViT) -> None:
     state = {f"image_encoder.{key}": value for key, value in peer.state_dict().items()}
     if kind == "html":
-        path.write_text("\n<!DOCTYPE html><html><body>404</body></html>")
+        path.write_text("\n<!DOCTYPE html><html><body>404</body></html>", encoding="utf-8")
     elif kind == "empty":
         path.write_bytes(b"")
     elif kind == "text":
-        path.write_text("version https://git-lfs.github.com/spec/v1")
+        path.write_text("version https://git-lfs.github.com/spec/v1", encoding="utf-8")
     elif kind == "cut":
         torch.save(state, path)
         path.write_bytes(path.read_bytes()[:-5000])

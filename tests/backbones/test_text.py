@@ -1,4 +1,4 @@
-"""Text encoders: open_clip's and Hugging Face's own numbers, one interface, and a cache that travels in weights."""
+"""Text encoders: the numbers of open_clip and Hugging Face, no code from files, features saved with the weights."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def bert(tmp_path_factory):
     from transformers import BertConfig, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("bert")
-    (folder / "vocab.txt").write_text("\n".join(WORDS.split()))
+    (folder / "vocab.txt").write_text("\n".join(WORDS.split()), encoding="utf-8")
     torch.manual_seed(5)
     config = BertConfig(
         vocab_size=len(WORDS.split()),
@@ -66,8 +66,8 @@ def minilm():
 def copy_of(folder, target, **settings):
     """A copy of a Hugging Face folder with other settings in its config.json."""
     shutil.copytree(folder, target)
-    config = json.loads((target / "config.json").read_text())
-    (target / "config.json").write_text(json.dumps(config | settings))
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    (target / "config.json").write_text(json.dumps(config | settings), encoding="utf-8")
     return target
 
 
@@ -326,7 +326,7 @@ def test_wrong_folders_are_refused_in_one_line(kind, said, bert, tmp_path):
     elif kind == "broken weights":
         (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
     elif kind == "open_clip":
-        (folder / "open_clip_config.json").write_text("{}")
+        (folder / "open_clip_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=said) as caught:
         build_text_encoder(str(folder))
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)

@@ -1,4 +1,4 @@
-"""What learns, for any module whose layers have names: by pattern, refused without a match, undone by merging."""
+"""Tuning of any module: LoRA targets by name pattern, an error without a match, merging restores the names."""
 
 import pytest
 import torch

@@ -35,7 +35,8 @@ def imported(module: str, file: Path) -> Iterator[str]:
 
 def needed(bundle: str) -> set[str]:
     """Packages that are imported by what the bundle's configs name, and by what that imports."""
-    configs = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "bundles" / bundle / "configs").glob("*.json"))
+    files = (ROOT / "bundles" / bundle / "configs").glob("*.json")
+    configs = "".join(file.read_text(encoding="utf-8") for file in files)
     waiting = set(re.findall(rf"\b(?:shared|{bundle})(?:\.\w+)+", configs))
     seen, packages = set(), set()
     while waiting:

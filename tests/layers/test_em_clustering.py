@@ -1,4 +1,4 @@
-"""EM clustering: the objective never falls, DESIGN's equation to the letter, degenerate input, buffers, exports."""
+"""EM clustering: equal to its equation, the objective never falls, degenerate input, moving bases, exports."""
 
 import math
 

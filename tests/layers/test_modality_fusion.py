@@ -1,4 +1,4 @@
-"""Fusion of modality streams: DESIGN's equation, honest weights, missing streams without influence, exports."""
+"""Modality fusion: equal to its equation, weights that sum to one, missing streams without influence, exports."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Text conditioning: context where CoOp puts it, attention as written on paper, no text without a trace."""
+"""Text conditioning: context placed as in CoOp, attention equal to its equation, an empty text changes nothing."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""BrainSegDMLF as a whole: begins as SAM, takes any size and any missing sequence, honest switches, exports."""
+"""BrainSegDMLF: starts as SAM, takes any size and missing sequences, ablation switches, exports."""
 
 import onnxruntime
 import pytest

@@ -1,4 +1,4 @@
-"""The loss: a switch a term, structures that nobody outlined have no part, finite whatever the logits."""
+"""The loss of EM-CLIP: one switch per term, unannotated structures without influence, finite gradients."""
 
 from __future__ import annotations
 

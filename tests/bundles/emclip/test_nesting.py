@@ -1,4 +1,4 @@
-"""What lies inside a structure changes its size, what lies outside does not change at all."""
+"""Nesting augmentation: the inside of a structure changes its size, the outside stays unchanged."""
 
 from __future__ import annotations
 

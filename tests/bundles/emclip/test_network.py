@@ -1,4 +1,4 @@
-"""EM-CLIP as a whole: any size, texts that travel in the weights, honest switches, a camera's colour left out."""
+"""EM-CLIP: any size, text features saved with the weights, ablation switches, invariance to a camera's colour."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Semantic distance and alignment: its axioms, what counts as near, and who has no part."""
+"""Semantic distance and alignment: axioms of the distance, soft targets, images without sentences masked out."""
 
 from __future__ import annotations
 

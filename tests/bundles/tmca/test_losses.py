@@ -1,4 +1,4 @@
-"""The loss as a whole: a switch a term, the masks' part beside them, finite whatever the logits."""
+"""The loss of TMCA: one switch per term, finite for all logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TMCA as a whole: any size, with a sentence and without, and what a sentence may and may not change."""
+"""TMCA: any size, with and without sentences, and what a sentence may change."""
 
 from __future__ import annotations
 
