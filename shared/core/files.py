@@ -45,18 +45,32 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     target = Path(path)
     draft = target.with_name(_draft_name(target))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
-        _sync(draft)
-        os.replace(draft, target)
-        _sync(target.parent)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield draft
+            _sync(draft)
+            os.replace(draft, target)
+            _sync(target.parent)
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+@contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Turn the errors of a full or read-only disk into one line that names `path`.
+
+    Raises:
+        OutputError: the disk is full or cannot be written.
+
+    """
+    target = Path(path)
+    try:
+        yield
     except Exception as error:
         if reason := _unwritable(error, target.parent):
             raise OutputError(f"{target} cannot be written: {reason}") from error
         raise
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> Path:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.core.errors import InputError
+from shared.core.errors import InputError, OutputError
 
 try:
     import fcntl
@@ -52,8 +52,8 @@ def locked(folder: str | os.PathLike, purpose: str, wait_s: float = 0, name: str
         The absolute path of the folder.
 
     Raises:
-        InputError: another process holds the folder (the message names its purpose, process id, host and start time),
-            or the folder cannot be written.
+        InputError: another process holds the folder; the message names its purpose, process id, host and start time.
+        OutputError: the folder cannot be written.
 
     """
     path = Path(folder).expanduser().absolute()
@@ -98,7 +98,7 @@ def _acquire(file: Path, folder: Path, purpose: str) -> int | None:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}): give another --output_dir") from error
+        raise OutputError(f"{folder} cannot be written ({error.strerror}): give another --output_dir") from error
     try:
         if fcntl:
             # A record lock belongs to this process alone; one of `flock` would live on in forked workers.

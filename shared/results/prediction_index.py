@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from shared.core.errors import InputError
-from shared.core.files import sweep_drafts, write_atomic
+from shared.core.files import sweep_drafts, write_atomic, writing
 from shared.core.locks import locked
 from shared.core.messages import reason
 from shared.core.missing import is_missing, present
@@ -163,8 +163,9 @@ class PredictionIndex:
         return locked(self.output_dir, "another run that writes predictions", wait_s=WAIT_S, name=LOCK)
 
     def _append(self, entries: Sequence[Entry]) -> None:
+        journal = self.output_dir / JOURNAL
         if entries:
-            with open(self.output_dir / JOURNAL, "a", encoding="utf-8") as file:
+            with writing(journal), open(journal, "a", encoding="utf-8") as file:
                 file.write(_lines(entries))
 
     def _merge(self, released: Collection[str] = ()) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from shared.core.errors import InputError
+from shared.core.errors import InputError, OutputError
+from shared.core.files import _host
 from shared.results.prediction_index import PredictionIndex
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,10 +200,16 @@ def test_a_file_of_someone_else_is_refused_in_one_line(tmp_path, content):
     assert (tmp_path / "predictions.json").read_text(encoding="utf-8") == content
 
 
-def test_drafts_of_killed_processes_are_swept_at_the_start(tmp_path):
-    process = subprocess.run([sys.executable, "-c", "import os, platform; print(os.getpid())"], stdout=subprocess.PIPE)
-    from shared.core.files import _host
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_full_disk_is_one_line(tmp_path):
+    (tmp_path / ".predictions.jsonl").symlink_to("/dev/full")
+    index = PredictionIndex(tmp_path, ["image"])
+    with pytest.raises(OutputError, match="cannot be written: the disk is full"):
+        index.add("a", "/d/a.png", tmp_path / "x.png")
 
+
+def test_drafts_of_killed_processes_are_swept_at_the_start(tmp_path):
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE)
     draft = tmp_path / "a" / f".draft-{_host()}-{int(process.stdout)}-0.png"
     draft.parent.mkdir()
     draft.touch()
