@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from shared.core.errors import InputError
-from shared.core.files import write_atomic
+from shared.core.files import sweep_drafts, write_atomic
 from shared.core.processes import end_with_parent
 from shared.datasets.datalist import read_datalist
 
@@ -49,7 +49,8 @@ def already_made(target: Path, recipe: dict[str, Any], entries: Collection[str] 
 
 
 def write_datalist(target: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `target` as JSON; the file is complete or absent, even if the process is killed."""
+    """Write `content` to `target` as JSON, complete or not at all, and remove what killed processes left half-written."""
+    sweep_drafts(target.parent)
     write_atomic(target, json.dumps(content, indent=1))
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from shared.core.errors import OutputError
 from shared.core.files import sweep_drafts, whole, write_atomic
+from shared.datasets.builtin import write_datalist
 
 ROOT = Path(__file__).resolve().parents[2]
 HANG = """
@@ -163,3 +164,10 @@ def test_no_other_file_is_swept(tmp_path):
     for name in (".draft", ".draft-x", ".1234_model.pt", "draft-h-1-0.pt", ".draft-h-1-0-copy"):
         (tmp_path / name).touch()
     assert sweep_drafts(tmp_path) == [] and len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_finished_data_set_has_no_drafts_of_killed_processes(tmp_path, killed):
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    write_datalist(tmp_path / "dataset.json", {"training": []})
+    assert drafts(tmp_path / "a") == []
