@@ -49,7 +49,7 @@ def already_made(target: Path, recipe: dict[str, Any], entries: Collection[str] 
 
 
 def write_datalist(target: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `target` as JSON, complete or not at all, and remove what killed processes left half-written."""
+    """Write `content` to `target` as JSON, complete or not at all, and remove the drafts of killed processes."""
     sweep_drafts(target.parent)
     write_atomic(target, json.dumps(content, indent=1))
 
