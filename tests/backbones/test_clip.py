@@ -330,7 +330,7 @@ def test_a_tower_without_intermediates_is_refused():
         ClipImageEncoder(nn.Linear(2, 2))
 
 
-def test_a_folder_is_no_checkpoint(tmp_path):
+def test_a_folder_is_refused_as_checkpoint(tmp_path):
     with pytest.raises(InputError, match="a folder, not a file; .*name=local-dir:"):
         create_clip("clip_tiny", checkpoint=tmp_path)
 

@@ -218,7 +218,7 @@ def learning(encoder: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("kind", ["clip_tiny", "bert"])
-def test_what_learns(kind, bert):
+def test_tuning_chooses_which_parameters_learn(kind, bert):
     name = kind if kind == "clip_tiny" else str(bert)
     frozen, full = build_text_encoder(name, tuning="frozen").train(), build_text_encoder(name).train()
     assert learning(frozen) == 0 and not any(module.training for module in frozen.modules())
@@ -419,7 +419,7 @@ def test_cached_features_are_the_encoders():
     assert not cache().pooled.requires_grad
 
 
-def test_the_cache_travels_in_the_weights_without_an_encoder(tmp_path):
+def test_cached_features_are_saved_with_the_weights_and_need_no_encoder(tmp_path):
     cache = FrozenTextFeatures(CLASSES, build_text_encoder())
     torch.save(cache.state_dict(), tmp_path / "model.pt")
     state = torch.load(tmp_path / "model.pt", weights_only=True)
@@ -451,7 +451,7 @@ def test_new_classes_need_the_encoder_the_cache_came_from():
         reloaded(["a scar"])
 
 
-def test_a_full_cache_forgets_what_is_no_class_and_then_says_so():
+def test_a_full_cache_forgets_other_sentences_first_and_then_refuses():
     cache = FrozenTextFeatures(CLASSES, build_text_encoder(), capacity=3)
     before = cache().pooled
     cache(["a vessel"])

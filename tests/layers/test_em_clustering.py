@@ -167,7 +167,7 @@ def test_shares_and_unit_centres(kind, num_free, iterations, seed):
 
 @SMALL
 @given(st.sampled_from(["random", "clustered", "some zero"]), SEEDS)
-def test_order_and_length_of_tokens_are_no_matter(kind, seed):
+def test_order_and_length_of_tokens_do_not_matter(kind, seed):
     x, anchors = a_case(kind, seed=seed)
     layer = stirred(seed=seed)
     order = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(seed))
@@ -197,7 +197,7 @@ def test_log_responsibilities_are_finite_with_a_gradient_where_a_share_is_zero(k
         assert gradient.abs().sum(-1).gt(0).all(), "every token is told where its rarest centre lies"
 
 
-def test_images_of_a_batch_do_not_meet():
+def test_images_of_a_batch_do_not_influence_each_other():
     x, anchors = a_case(batch=3)
     layer = stirred()
     with torch.no_grad():
@@ -249,7 +249,7 @@ def test_a_centre_without_a_pull_stays():
         assert torch.equal(out.responsibilities, torch.full((1, 2, 2), 0.5))
 
 
-def test_starts_as_if_it_were_not_there():
+def test_the_layer_starts_as_the_identity():
     for kind in KINDS:
         x, anchors = a_case(kind)
         layer = EMAggregation(CHANNELS, 3)

@@ -162,7 +162,7 @@ def test_one_modality_has_all_the_weight():
         (lambda s, a, c: (s, a & (torch.arange(3) != 1)[:, None], c), "missing"),
     ],
 )
-def test_what_is_refused(change, message):
+def test_wrong_shapes_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         DynamicModalFusion(8, 4, 3)(*change(*a_case(context=3)))
 

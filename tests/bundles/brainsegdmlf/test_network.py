@@ -187,7 +187,7 @@ def test_an_empty_slice_is_complete_and_finite(network):
     loss.backward()
 
 
-def test_batch_mates_do_not_matter(network):
+def test_images_of_a_batch_do_not_influence_each_other(network):
     image = slices(4, missing=[(1, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)])
     with torch.no_grad():
         together = network(image)

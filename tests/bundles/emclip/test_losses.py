@@ -77,7 +77,7 @@ def test_without_its_term_a_tensor_gets_no_gradient(name, reached):
     assert all(torch.equal(without[key], with_term[key]) for key in without if key != reached)
 
 
-def test_what_the_network_left_out_is_no_term():
+def test_outputs_that_are_none_add_no_term():
     label = nested()
     output = output_of(label)
     bare = TrainingOutput(output.masks, None, None, None, None)
@@ -118,7 +118,7 @@ def test_weights_of_deep_supervision():
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1), st.sampled_from([(0,), (1,), (0, 1)]), st.integers(0, 999), st.floats(-100, 100))
-def test_a_structure_that_was_not_annotated_has_no_part(structure, images, seed, offset):
+def test_a_structure_that_was_not_annotated_has_no_influence(structure, images, seed, offset):
     """Not in the value whatever the logits are there, and not in the gradient."""
     label = nested()
     label[list(images), structure] = -1
@@ -136,7 +136,7 @@ def test_a_structure_that_was_not_annotated_has_no_part(structure, images, seed,
     assert not found["scores"][list(images)].any(), "it may be anywhere in the image"
 
 
-def test_nothing_annotated_at_all():
+def test_without_any_annotation_there_is_no_gradient():
     label = torch.full((2, 2, 32, 32), -1.0)
     found = gradients(output_of(label), label)
     assert not any(found[name].any() for name in ("mask 0", "mask 1", "mask 2", "scores"))
@@ -218,7 +218,7 @@ def test_gradients_stay_finite_at_extreme_logits(dtype, height):
         assert found is None or found.isfinite().all(), name
 
 
-def test_no_structure_in_any_image():
+def test_images_without_structures_give_a_finite_loss():
     label = torch.zeros(2, 2, 32, 32)
     found = gradients(output_of(label), label)
     assert value(output_of(label), label).isfinite() and found["mask 0"].isfinite().all() and found["mask 0"].any()

@@ -82,7 +82,7 @@ def test_a_grey_image_is_one_of_equal_channels(network):
     same(masks_of(network, grey), masks_of(network, grey.expand(-1, 3, -1, -1)))
 
 
-def test_gain_and_offset_of_a_channel_do_not_matter(network):
+def test_gain_and_offset_of_a_channel_do_not_change_the_masks(network):
     """What a camera's lamp and white balance do; with CLIP's own statistics they do matter."""
     image = pictures()
     gain, offset = torch.tensor([0.7, 1.4, 0.5])[:, None, None], torch.tensor([0.1, -0.2, 0.3])[:, None, None]
@@ -91,7 +91,7 @@ def test_gain_and_offset_of_a_channel_do_not_matter(network):
     assert not torch.allclose(masks_of(plain, image), masks_of(plain, gain * image + offset), atol=1e-2)
 
 
-def test_batch_mates_do_not_matter(network):
+def test_images_of_a_batch_do_not_influence_each_other(network):
     image = pictures(3)
     together = masks_of(network, image)
     for i in range(3):
@@ -165,7 +165,7 @@ def test_the_score_map_is_the_class_of_a_tokens_centres_or_of_the_nearest_text(e
         ).argmax(1))  # fmt: skip
 
 
-def test_em_begins_as_if_it_were_not_there():
+def test_em_starts_as_the_identity():
     """W_o starts at zero: the tokens are left as they are until it moves."""
     on, off = build(stir=False), build(em=False)
     off.load_state_dict({k: v for k, v in on.state_dict().items() if not k.startswith("em.")})
