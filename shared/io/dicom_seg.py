@@ -123,7 +123,7 @@ def _on_volume(pred: MetaTensor, path: Any) -> tuple[list[pydicom.Dataset], np.n
     """Return the slices of a series, or the file of a volume, and a mask (N, rows, columns), uint8, of each frame."""
     try:
         file = find_frames(path)
-        sources = [imread(file)] if file else read_series(path)
+        sources: list[pydicom.Dataset] = [imread(file)] if file else read_series(path)
         planes = frame_planes(sources[0]) if file else [plane_of(piece) for piece in sources]
     except ValueError as error:
         raise error if isinstance(error, InputError) else InputError(f"{path}: {error}") from error

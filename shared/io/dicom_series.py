@@ -57,14 +57,18 @@ def plane_of(piece: pydicom.Dataset) -> Plane:
     Raises:
         ValueError: it does not say so.
     """
-    place = (piece.get(word) for word in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
-    return plane(*place, (int(piece.Rows), int(piece.Columns)))
+    return plane(
+        piece.get("ImagePositionPatient"),
+        piece.get("ImageOrientationPatient"),
+        piece.get("PixelSpacing"),
+        (int(piece.Rows), int(piece.Columns)),
+    )
 
 
 def _slices(folder: Path) -> list[pydicom.Dataset]:
     """Return the slices in the order of the file names; a segmentation beside them is left out."""
     pieces = [pydicom.dcmread(file) for file in dicom_files(folder)]
-    slices = [piece for piece in pieces if piece.get("Modality") != SEGMENTATION]
+    slices: list[pydicom.Dataset] = [piece for piece in pieces if piece.get("Modality") != SEGMENTATION]
     if not slices:
         raise ValueError("no DICOM file in this folder")
     if len(slices) == 1:

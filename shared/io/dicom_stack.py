@@ -73,10 +73,10 @@ def stack(planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray]:
     first = planes[0]
     if any(other.shape != first.shape for other in planes):
         raise ValueError("slices of different sizes")
-    for name, step in (("right", first.right), ("down", first.down)):
-        unit = np.linalg.norm(step)
+    for name, edge in (("right", first.right), ("down", first.down)):
+        unit = np.linalg.norm(edge)
         others = np.array([getattr(other, name) for other in planes])
-        if np.abs(others / np.linalg.norm(others, axis=1, keepdims=True) - step / unit).max() > COSINE_TOLERANCE:
+        if np.abs(others / np.linalg.norm(others, axis=1, keepdims=True) - edge / unit).max() > COSINE_TOLERANCE:
             raise ValueError("slices of different orientations (a localiser?)")
         if np.abs(np.linalg.norm(others, axis=1) / unit - 1).max() > COSINE_TOLERANCE:
             raise ValueError("slices with pixels of different sizes")

@@ -12,15 +12,19 @@ from monai.data import MetaTensor
 from shared.core.errors import InputError
 from shared.io.affine import check_same_grid
 from shared.io.dicom_labels import find_dicom_seg, load_dicom_seg
-from shared.io.sources import load_volume
+from shared.io.sources import load_volume, read_header
 
-ROUNDING = 1e-3  # a 1 that was stored with a slope of 1/255 comes back as 1.00000006
+ROUNDING = 1e-3  # largest difference from a whole number
+LARGEST_ROUNDING = 0.45
 
 
 def load_label(
     path: str | os.PathLike, labels: Sequence[int], where: str, image: MetaTensor | None = None, name: str = "image"
 ) -> MetaTensor:
     """Read a label map and check it.
+
+    Values are rounded by as much as the file may have rounded them: stored as bytes with a slope of 1/255, a 1 comes
+    back as 1.00000006, and with a slope of 4/255 as 1.004.
 
     Args:
         path: what `shared.io.sources.load_volume` reads; or, with `image`, a DICOM SEG or the folder that holds it
@@ -38,11 +42,20 @@ def load_label(
             image's; one line.
     """
     segmentation = find_dicom_seg(path) if image is not None else None
-    label: Any = load_dicom_seg(segmentation, image, where) if segmentation else load_volume(path, where)
+    label: Any
+    if segmentation and image is not None:
+        label = load_dicom_seg(segmentation, image, where)
+    else:
+        label = load_volume(path, where)
     where = f"{where}: {path}"
     if len(label) != 1:
         raise InputError(f"{where}: {len(label)} channels where a label map has one: merge them into one label map")
-    values = _whole(label.as_tensor())
+    values = label.as_tensor()
+    whole = values.round()
+    if not torch.equal(values, whole):
+        step = 0.0 if segmentation else read_header(path, where, whole=False).step
+        rounding = min(max(ROUNDING, 0.51 * step), LARGEST_ROUNDING)
+        values = torch.where((values - whole).abs() <= rounding, whole, values)
     check_values(values, labels, where)
     if image is not None:
         check_same_grid(
@@ -58,9 +71,3 @@ def check_values(values: torch.Tensor, labels: Sequence[int], where: str) -> Non
         return
     shown = ", ".join(f"{value:g}" for value in found[:10].tolist()) + (", ..." if len(found) > 10 else "")
     raise InputError(f"{where}: holds the values {shown} where {', '.join(map(str, labels))} are declared: remap them")
-
-
-def _whole(values: torch.Tensor) -> torch.Tensor:
-    """Round what differs from a whole number by the rounding of the file."""
-    rounded = values.round()
-    return torch.where((values - rounded).abs() <= ROUNDING, rounded, values)

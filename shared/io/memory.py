@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from shared.core.errors import InputError
+
 BYTES_PER_VALUE = 16  # float32 four times: the file's values, the network's input and output, and the mask
 MOST_PIXELS = 2**30 // 12  # 89 million, where Pillow warns of a decompression bomb
 CGROUP = Path("/sys/fs/cgroup")  # limits of a container
@@ -17,12 +19,13 @@ def check_memory(values: int) -> None:
         values: number of voxels or pixels, times channels.
 
     Raises:
-        ValueError: it does not fit.
+        InputError: it does not fit.
     """
     needed, free = values * BYTES_PER_VALUE, free_memory()
     if free is not None and needed > free:
-        raise ValueError(
-            f"its {values:.3g} values need about {needed / 1e9:.3g} GB of memory where {free / 1e9:.3g} GB are free"
+        raise InputError(
+            f"its {values:.3g} values need about {needed / 1e9:.3g} GB of memory where {free / 1e9:.3g} GB are free: "
+            "crop or resample it"
         )
 
 
@@ -30,10 +33,12 @@ def check_picture_size(rows: int, columns: int) -> None:
     """Check that a picture is not larger than pictures are, as one that is small on disk alone, and fits into memory.
 
     Raises:
-        ValueError: it has more than 89 million pixels, or does not fit.
+        InputError: it has more than 89 million pixels, or does not fit.
     """
     if rows * columns > MOST_PIXELS:
-        raise ValueError(f"{columns} x {rows} pixels where at most {MOST_PIXELS // 10**6} million are read; shrink it")
+        raise InputError(
+            f"it has {columns} x {rows} pixels where at most {MOST_PIXELS // 10**6} million are read: crop or shrink it"
+        )
     check_memory(rows * columns * 3)
 
 

@@ -41,13 +41,21 @@ def open_nifti(file: Path) -> OpenedVolume:
         raise ValueError("not a NIfTI file, or a damaged one") from error
     if not isinstance(image, (nib.Nifti1Pair, nib.MGHImage)):
         raise ValueError(f"{type(image).__name__} instead of NIfTI")
-    stored = image.dataobj
+    stored: Any = image.dataobj
     if stored.dtype.names:
         raise ValueError("its voxels are colours")
     if stored.dtype.kind == "c":
         raise ValueError("its voxels are complex numbers")
-    _check_size(Path(image.file_map["image"].filename), stored)
-    return OpenedVolume(image.shape, mm_affine(image), lambda: _read(file, image), not _is_plain(file, stored))
+    _check_size(Path(str(image.file_map["image"].filename)), stored)
+    scaled = stored.slope != 1 or stored.inter != 0
+    finite = stored.dtype.kind in "iub" and not scaled
+    return OpenedVolume(
+        image.shape,
+        mm_affine(image),
+        voxels=lambda: _read(file, image),
+        surprises=_is_compressed(file) or not finite,
+        step=abs(float(stored.slope)) if stored.dtype.kind in "iub" and scaled else 0.0,
+    )
 
 
 def mm_affine(image: Any) -> np.ndarray:
@@ -81,9 +89,3 @@ def _check_size(file: Path, stored: Any) -> None:
 
 def _is_compressed(file: Path) -> bool:
     return file.suffix.lower() in (".gz", ".mgz")
-
-
-def _is_plain(file: Path, stored: Any) -> bool:
-    """Return True if the header says all: no checksum, and integers, which are always finite."""
-    scaled = stored.slope != 1 or stored.inter != 0
-    return not _is_compressed(file) and stored.dtype.kind in "iub" and not scaled

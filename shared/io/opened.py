@@ -16,9 +16,11 @@ class OpenedVolume(NamedTuple):
         affine: 4 x 4, from voxel indices to RAS, mm.
         voxels: reads the array of that shape, intensities rescaled as the file says.
         surprises: voxels may be NaN or damaged, which only reading them shows.
+        step: difference between neighbouring values of a file that stores integers with a slope; else 0.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
     voxels: Callable[[], np.ndarray]
     surprises: bool = False
+    step: float = 0.0

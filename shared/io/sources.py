@@ -35,10 +35,12 @@ class Header(NamedTuple):
     Args:
         shape: (X, Y, Z) or (X, Y, Z, M).
         affine: 4 x 4, from voxel indices to RAS, mm.
+        step: difference between neighbouring values that the file can store, see `OpenedVolume`.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
+    step: float = 0.0
 
     @property
     def channels(self) -> int:
@@ -97,7 +99,7 @@ def _open(path: str | os.PathLike, where: str) -> tuple[OpenedVolume, Header]:
         if not source.exists():
             raise InputError(f"{where}: {path} not found: correct the path, or give null for a missing sequence")
         volume = _opener(source)
-        check_affine(volume.affine)
+        _check_affine(volume.affine)
         shape = volume.shape
         if len(shape) == 5 and shape[3] == 1:
             shape = (*shape[:3], shape[4])
@@ -106,7 +108,14 @@ def _open(path: str | os.PathLike, where: str) -> tuple[OpenedVolume, Header]:
         check_memory(math.prod(shape))
     except Exception as error:
         raise _refusal(error, path, where) from error
-    return volume, Header(tuple(int(size) for size in shape), volume.affine)
+    return volume, Header(tuple(int(size) for size in shape), volume.affine, volume.step)
+
+
+def _check_affine(affine: np.ndarray) -> None:
+    try:
+        check_affine(affine)
+    except ValueError as error:
+        raise InputError(f"{error}: convert the scan again, or correct its header") from error
 
 
 def _opener(source: Path) -> OpenedVolume:

@@ -21,6 +21,11 @@ def stored(file: Path) -> np.ndarray:
     return pydicom.dcmread(file).pixel_array.astype(float)
 
 
+def shown(picture: torch.Tensor) -> np.ndarray:
+    """Rows, columns, channels, 0 to 255."""
+    return (picture.numpy() * 255).round().transpose(1, 2, 0)
+
+
 def test_stretched_where_no_window_is_named(tmp_path):
     file = radiograph(tmp_path)
     values = stored(file)
@@ -82,3 +87,54 @@ def test_several_frames():
 def test_a_label_may_be_compared_with_it(tmp_path):
     Image.fromarray(np.ones(stored(radiograph(tmp_path)).shape, np.uint8)).save(tmp_path / "label.png")
     assert load_picture_label(tmp_path / "label.png", [0, 1], "case a").shape[1:] == picture_size(tmp_path, "case a")
+
+
+UNUSABLE = {
+    "empty": {"WindowCenter": None, "WindowWidth": None},
+    "width 0": {"WindowCenter": 200, "WindowWidth": 0},
+    "negative width": {"WindowCenter": 200, "WindowWidth": -50},
+    "centre alone": {"WindowCenter": 200},
+    "width alone": {"WindowWidth": 100},
+    "empty table": {"VOILUTSequence": []},
+    "empty rescale": {"RescaleSlope": None, "RescaleIntercept": None},
+    "slope alone": {"RescaleSlope": 2},
+    "empty number of frames": {"NumberOfFrames": None},
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_without_a_usable_window_a_picture_is_stretched(tmp_path, name):
+    file = radiograph(tmp_path, **UNUSABLE[name])
+    values = stored(file)
+    expected = (values - values.min()) / np.ptp(values)
+    np.testing.assert_allclose(load_picture(file, "case a", grey=True)[0], expected, atol=1e-4)
+
+
+def test_the_first_usable_window_counts(tmp_path):
+    several = radiograph(tmp_path / "a", WindowCenter=[200, 150], WindowWidth=[0, 101])
+    piece, single = pydicom.dcmread(several), tmp_path / "single.dcm"
+    piece.WindowCenter, piece.WindowWidth = 150, 101
+    piece.save_as(single)
+    assert torch.equal(load_picture(several, "case a").as_tensor(), load_picture(single, "case a").as_tensor())
+
+
+@pytest.mark.parametrize("width", ["0.5", "1"])
+def test_a_narrow_window_is_not_the_negative(tmp_path, width):
+    file = radiograph(tmp_path, WindowCenter=205, WindowWidth=width)
+    picture = load_picture(file, "case a", grey=True)[0].numpy()
+    assert (picture[stored(file) > 210] == 1).all() and (picture[stored(file) < 200] == 0).all()
+
+
+def test_jpeg_lossless_is_decoded():
+    file = FILES / "SC_rgb_jpeg_gdcm.dcm"
+    picture = load_picture(file, "case a")
+    assert np.array_equal(shown(picture), pydicom.dcmread(FILES / "SC_rgb_rle.dcm").pixel_array)
+
+
+def test_a_compression_that_cannot_be_decoded_names_the_remedy(monkeypatch):
+    class Missing:
+        is_available = False
+
+    monkeypatch.setattr(pydicom.pixels, "get_decoder", lambda _: Missing)
+    line = input_error(load_picture, FILES / "SC_rgb_jpeg_gdcm.dcm", "case a")
+    assert "which cannot be decoded here: install python-gdcm" in line and line.endswith("gdcmconv --raw")

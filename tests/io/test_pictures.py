@@ -157,6 +157,16 @@ def text(path: Path) -> str:
     return str(path)
 
 
+def huge(path: Path) -> str:
+    """Small on disk, 169 million pixels."""
+    path.write_bytes(Path(save(path, np.zeros((1, 1), np.uint8))).read_bytes())
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 13000, 13000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    return str(path)
+
+
 BAD = {
     "absent": (lambda d: str(d / "a.png"), "a.png not found: correct the path"),
     "text": (lambda d: text(d / "a.png"), "a.png cannot be read (no picture in it): give a PNG"),
@@ -166,6 +176,7 @@ BAD = {
     "cut PNG": (lambda d: cut(d / "a.png"), "a.png cannot be read"),
     "cut JPG": (lambda d: cut(d / "a.jpg"), "a.jpg cannot be read"),
     "cut TIFF": (lambda d: cut(d / "a.tif"), "a.tif cannot be read"),
+    "huge": (lambda d: huge(d / "a.png"), "13000 x 13000 pixels where at most 89 million are read"),
     "pages": (lambda d: pages(d / "a.tif"), "a.tif holds 2 pictures: save one picture per file"),
     "moving PNG": (lambda d: pages(d / "a.png"), "a.png holds 2 pictures"),
     "floats": (lambda d: save(d / "a.tif", np.ones(SIZE, np.float32)), "floating-point numbers"),

@@ -4,6 +4,7 @@ import gzip
 import os
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -199,6 +200,17 @@ def test_label(tmp_path):
     assert label.dtype == torch.uint8 and label.shape == (1, *SHAPE)
     assert np.array_equal(label[0].as_tensor().numpy(), array)
     assert np.allclose(label.affine, AFFINE)
+
+
+def test_a_label_stored_with_a_slope_keeps_its_values(tmp_path):
+    """nibabel writes float labels into uint8 with a slope of 1/255: a 1 comes back as 1.00000006."""
+    array = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 3
+    scaled = nib.Nifti1Image(array.astype(np.float32), AFFINE)
+    scaled.set_data_dtype(np.uint8)
+    nib.save(scaled, tmp_path / "l.nii.gz")
+    assert not np.array_equal(nib.load(tmp_path / "l.nii.gz").get_fdata(), array)
+    label = load_label(str(tmp_path / "l.nii.gz"), [0, 1, 2])
+    assert label.dtype == torch.uint8 and np.array_equal(label[0].as_tensor().numpy(), array)
 
 
 @pytest.mark.parametrize(
