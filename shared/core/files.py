@@ -17,7 +17,7 @@ from pathlib import Path
 from shared.core.errors import OutputError, causes
 
 DRAFT = re.compile(r"\.draft-(?P<host>.+)-(?P<pid>\d+)-\d+(\..*)?")
-FOREIGN_DRAFT_S = 24 * 3600  # whether a process of another machine still writes cannot be asked: its drafts may age
+FOREIGN_DRAFT_S = 24 * 3600  # drafts of another machine, whose processes this one cannot see, are left alone so long
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DENIED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST)
 FULL_MB = 1.0  # libraries that hide the system's error leave less than this free on a full disk

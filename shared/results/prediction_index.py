@@ -25,7 +25,7 @@ from shared.results.tables import csv_text
 INDEX, TABLE = "predictions.json", "predictions.csv"
 JOURNAL, LOCK = ".predictions.jsonl", ".predictions.lock"
 WAIT_S = 60  # for other runs into the same folder, which hold the lock for milliseconds
-SHARE = 64  # the index is written anew when more than a 64th of its cases are in the journal only
+SHARE = 64  # the index is rewritten when the journal holds more than a 64th of its number of cases
 
 Entry = dict[str, Any]
 
@@ -48,8 +48,8 @@ class PredictionIndex:
         self.channels = list(channels)
         self.entries: dict[str, Entry] = {}  # of this run
         self._claimed: set[str] = set()
-        self._merged = 0  # entries in the index
-        self._pending = 0  # of them, entries of this run that are in the journal only
+        self._merged = 0  # number of entries in the index
+        self._pending = 0  # number of entries of this run that are in the journal, not in the index
 
     def claim(self, images: Mapping[str, Any]) -> dict[str, str]:
         """Reserve a name for each case of this run, before anything is written.

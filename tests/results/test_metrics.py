@@ -88,7 +88,7 @@ def test_channel_wise_regions_may_overlap(background):
     assert found["WT"]["dice"] == pytest.approx(2 * 125 / 1125) and found["TC"]["dice"] == 1
 
 
-def test_a_class_that_nobody_annotated_has_no_metrics():
+def test_a_class_that_was_not_annotated_has_no_metrics():
     whole = box(slice(0, 10), slice(0, 10), slice(0, 10)).astype(np.float32)
     pred, label = np.stack([whole, whole]), np.stack([np.roll(whole, 1, 0), np.full_like(whole, -1)])
     found = case_metrics(pred, label, (1, 1, 1), ["disc", "cup"], channel_wise=True)

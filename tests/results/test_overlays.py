@@ -110,7 +110,7 @@ def test_title_has_dice(tmp_path, monkeypatch):
     assert titles == ["p01   Dice 1.00", "p01", "p01   Dice WT 0.00, TC 1.00"]
 
 
-def test_a_region_that_nobody_annotated_has_no_dice(tmp_path, monkeypatch):
+def test_a_region_that_was_not_annotated_has_no_dice(tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr("matplotlib.figure.Figure.suptitle", lambda self, text, **kwargs: titles.append(text))
     disc = np.zeros((1, 40, 60), np.float32)

@@ -185,7 +185,7 @@ def test_measures_that_come_later_are_in_the_index(tmp_path):
     assert entries(tmp_path)["ed"]["measures"] == {"volume": 5, "ejection_fraction": 60}
 
 
-def test_cells_of_the_table_are_no_formulas(tmp_path):
+def test_cells_of_the_table_are_not_formulas(tmp_path):
     segment(tmp_path, {"=1+1": "/d/a.png"}, measures={"area": -1})
     assert pd.read_csv(tmp_path / "predictions.csv").values.tolist() == [["'=1+1", -1]]
 

@@ -99,7 +99,7 @@ def fundus(cups: list[float], **options) -> CaseReport:
     return report
 
 
-def test_what_nobody_annotated_is_left_out(tmp_path):
+def test_classes_that_were_not_annotated_are_left_out(tmp_path):
     table, summary = fundus([0.6, math.nan, 0.8]).write(tmp_path)
     assert table.read_text().splitlines()[2].split(",") == ["p1", "0.9", "", "3.0", "", "0.5", ""]
     content = json.loads(summary.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))

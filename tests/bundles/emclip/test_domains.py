@@ -41,7 +41,7 @@ def line(table: pd.DataFrame, domain: str, name: str) -> pd.Series:
     return table[(table["domain"] == domain) & (table["class"] == name)].iloc[0]
 
 
-def made_rows(domains: list[str], classes: list[str], cases: int = 4, seed: int = 0) -> list[dict]:
+def random_rows(domains: list[str], classes: list[str], cases: int = 4, seed: int = 0) -> list[dict]:
     rng = np.random.default_rng(seed)
     report = CaseReport(classes)
     for domain in domains:
@@ -71,12 +71,12 @@ def test_mean_of_unseen_counts_a_domain_once_and_only_where_annotated():
 
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(ROWS))
-def test_the_order_of_the_cases_is_no_matter(rows):
+def test_the_order_of_the_cases_does_not_matter(rows):
     pd.testing.assert_frame_equal(domain_table(rows, CLASSES, "zeiss"), domain_table(ROWS, CLASSES, "zeiss"))
 
 
 def test_a_class_alone_has_plain_columns():
-    table = domain_table(made_rows(["a", "b"], ["disc"]), ["disc"], "a")
+    table = domain_table(random_rows(["a", "b"], ["disc"]), ["disc"], "a")
     assert list(table["n"]) == [4, 4] and domain_text(table).splitlines()[0].split() == [
         "domains",
         "n",
@@ -115,7 +115,7 @@ def test_markdown_to_the_letter():
 
 
 def test_markdown_stays_a_table_whatever_a_domain_is_called():
-    table = domain_table(made_rows(["a|b", "c"], ["disc"]), ["disc"], "c")
+    table = domain_table(random_rows(["a|b", "c"], ["disc"]), ["disc"], "c")
     assert r"| a\|b |" in domain_markdown(table)
 
 
@@ -137,7 +137,7 @@ CAMERAS = ["a", "Topcon TRC-NW6 (Lariboisière)", "MESSIDOR Base 2", "b", "c", "
 @given(st.integers(1, 4), st.integers(1, 6), st.sampled_from(["{}", "left ventricle {}"]))
 def test_text_fits_the_terminal_and_says_all(classes, domains, pattern):
     names = [pattern.format(number) for number in range(classes)]
-    table = domain_table(made_rows(CAMERAS[:domains], names), names, "a")
+    table = domain_table(random_rows(CAMERAS[:domains], names), names, "a")
     text = domain_text(table, "mm")
     assert max(map(len, text.splitlines())) <= 100
     assert ("mean of unseen" in text) == (domains > 1)
@@ -186,7 +186,7 @@ def test_figure_has_a_dot_a_case_and_the_means_in_writing():
 
 
 def test_a_failed_case_becomes_an_arrow_that_leaves_the_axis_to_the_others():
-    rows = made_rows(["a", "b"], ["disc"], 30)
+    rows = random_rows(["a", "b"], ["disc"], 30)
     rows[3] |= {"dice": 0.0, "hd95_mm": 400.0}
     dice, hd95 = drawn(rows, ["disc"], "a").axes
     assert dice.get_xlim()[0] > 0.3 and hd95.get_xlim()[1] < 100
@@ -202,7 +202,7 @@ def test_a_failed_case_becomes_an_arrow_that_leaves_the_axis_to_the_others():
 @pytest.mark.parametrize("domains", [1, 2, 6])
 def test_nothing_overlaps_in_the_figure(classes, domains):
     names = ["left ventricle", "myocardium", "right ventricle"][:classes]
-    figure = drawn(made_rows(CAMERAS[:domains], names), names, "a")
+    figure = drawn(random_rows(CAMERAS[:domains], names), names, "a")
     edge = figure.bbox
     written = [text for axis in figure.axes for text in axis.texts]
     written += [label for axis in figure.axes[::classes] for label in axis.get_yticklabels()]
@@ -266,7 +266,7 @@ def test_handler_on_an_evaluator(tmp_path, capsys):
     assert list(pd.read_csv(tmp_path / "domains.csv")["n"]) == [1] * 4, "a run starts afresh"
 
 
-def test_handler_leaves_out_what_nobody_annotated(tmp_path):
+def test_handler_leaves_out_what_was_not_annotated(tmp_path):
     data = items()
     for item in data:
         item["label"] = item["label"].to(torch.int8)
