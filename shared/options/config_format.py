@@ -13,6 +13,7 @@ from typing import Any
 
 WIDTH = 120
 INDENT = 4
+SHORT = 40  # columns of a word or two
 COMPONENT = "_target_"  # key that makes an object a component of MONAI
 
 
@@ -67,8 +68,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _expanded(value: Any, depth: int) -> str:
     """Write a list or object over several lines; any other value as it is.
 
-    The arguments of a component share lines, as in a call that does not fit on one line, and so do texts and numbers in
-    a list. Every entry of another list or object begins a line.
+    The arguments of a component share lines, as in a call that does not fit on one line, and so do the words and
+    numbers of a list. Every entry of another list or object begins a line.
     """
     if not value or not isinstance(value, (list, dict)):
         return _one_line(value)
@@ -78,7 +79,7 @@ def _expanded(value: Any, depth: int) -> str:
         lines = _filled(lines) if COMPONENT in value else lines
     else:
         lines = [_element(indent, entry, depth + 1) for entry in value]
-        lines = lines if any(isinstance(entry, (list, dict)) for entry in value) else _filled(lines)
+        lines = _filled(lines) if all(map(_is_short, value)) else lines
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return opening + "\n" + ",\n".join(lines) + "\n" + indent[INDENT:] + closing
 
@@ -109,6 +110,11 @@ def _filled(lines: list[str], width: int = WIDTH) -> list[str]:
         else:
             result.append(line)
     return result
+
+
+def _is_short(value: Any) -> bool:
+    """Return whether a value is a number, a word or two, and not a sentence, a list or an object."""
+    return not isinstance(value, (list, dict)) and len(_one_line(value)) <= SHORT
 
 
 def _one_line(value: Any) -> str:
