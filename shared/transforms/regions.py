@@ -1,4 +1,4 @@
-"""Label values and regions: a region is a union of label values, regions may overlap (BraTS: ET in TC in WT)."""
+"""From label values to regions and back. A region unites label values; regions may overlap (BraTS: ET in TC in WT)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from monai.utils import ensure_tuple
 
 from shared.core.errors import InputError
 
-NOT_ANNOTATED = -1  # everywhere in the channel of a region that nobody outlined: neither trained nor scored
+NOT_ANNOTATED = -1  # fills the channel of a region without annotation, which losses and metrics leave out
 
 
 class LabelToRegionsd(MapTransform):
-    """Turn a label map (1, ...) into one mask a region (R, ...), float32.
+    """Turn a label map (1, ...) into one mask per region (R, ...), float32.
 
     Args:
         keys: keys of label maps.
-        regions: name of a region -> the label values that it unites, in channel order.
-        labelled_key: key of the names of the regions that were annotated in a case, e.g. ``labelled``; every other
-            region becomes a channel of -1. None, or an item without the key: all were.
+        regions: name of each region and the label values that it unites, in channel order.
+        labelled_key: key of the names of the regions that are annotated in a case, e.g. ``labelled``; every other
+            region becomes a channel of -1. If None, or if an item lacks the key, all regions are annotated.
         case_key: key of the case's identifier, for messages.
         allow_missing_keys: skip absent keys instead of raising.
 
     Raises:
-        InputError: a name under `labelled_key` is no region.
+        InputError: a name under `labelled_key` is not among `regions`.
     """
 
     def __init__(
@@ -61,23 +61,23 @@ class LabelToRegionsd(MapTransform):
         return result
 
     def _not_annotated(self, data: Mapping[Hashable, Any]) -> list[int]:
-        """Return the channels of the regions that nobody outlined."""
+        """Return the channels of the regions without annotation."""
         if self.labelled_key is None or data.get(self.labelled_key) is None:
             return []
         labelled = ensure_tuple(data[self.labelled_key])
         if wrong := [name for name in labelled if name not in self.regions]:
             raise InputError(
-                f"case {data.get(self.case_key, 'without id')}: {self.labelled_key} names {wrong[0]!r}, which is no "
+                f"case {data.get(self.case_key, 'without id')}: {self.labelled_key} names {wrong[0]!r}, which is not a "
                 f"region: choose from {', '.join(self.regions)}, or add it to the config's regions"
             )
         return [channel for channel, name in enumerate(self.regions) if name not in labelled]
 
 
 class RegionsToLabeld(MapTransform):
-    """Turn masks (R, ...) into one label map (1, ...), uint8: regions are painted in order, later ones on top.
+    """Turn masks (R, ...) into one label map (1, ...), uint8, by painting regions in order, later ones on top.
 
     Args:
-        keys: keys of masks, 0 or 1.
+        keys: keys of masks with values 0 and 1.
         values: the label value that each region paints, in channel order (BraTS: WT 2, TC 1, ET 4).
     """
 

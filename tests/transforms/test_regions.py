@@ -43,7 +43,7 @@ def test_brats_regions_lie_inside_each_other():
     assert masks[:, 0].tolist() == [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
 
 
-def test_predictions_that_are_no_nesting_still_give_one_value_a_voxel():
+def test_predictions_that_are_not_nested_still_give_one_value_per_voxel():
     """A network may call a voxel ET but not TC: the innermost region that claims it decides."""
     masks = torch.tensor([[[0.0, 1, 0, 0.6]], [[0, 0, 1, 0.4]], [[0, 0, 1, 0.9]]])
     assert RegionsToLabeld("pred", [2, 1, 4])({"pred": masks})["pred"].tolist() == [[[0, 2, 4, 4]]]
@@ -82,7 +82,7 @@ FUNDUS = {"optic disc": [100, 200], "optic cup": [200]}
         ({"labelled": []}, [0, 1]),
     ],
 )
-def test_a_region_that_nobody_outlined_is_minus_one_everywhere(labelled, unknown):
+def test_a_region_without_annotation_is_minus_one_everywhere(labelled, unknown):
     label = MetaTensor(torch.tensor([[[0, 100, 200], [0, 0, 100]]], dtype=torch.uint8))
     plain = LabelToRegionsd("label", FUNDUS)({"label": label, **labelled})["label"]
     masks = LabelToRegionsd("label", FUNDUS, labelled_key="labelled")({"label": label, **labelled})["label"]
@@ -91,8 +91,10 @@ def test_a_region_that_nobody_outlined_is_minus_one_everywhere(labelled, unknown
         assert (mask == -1).all() if channel in unknown else torch.equal(mask, all_known)
 
 
-def test_a_labelled_name_that_is_no_region():
+def test_an_unknown_labelled_name_is_refused():
     transform = LabelToRegionsd("label", FUNDUS, labelled_key="labelled")
     item = {"label": torch.zeros(1, 2, 2), "labelled": ["optic disc", "cup"], "case_id": "p1"}
-    with pytest.raises(InputError, match="^case p1: labelled names 'cup', which is no region: choose from optic disc,"):
+    with pytest.raises(
+        InputError, match="^case p1: labelled names 'cup', which is not a region: choose from optic disc,"
+    ):
         transform(item)
