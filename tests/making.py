@@ -44,7 +44,7 @@ def save_series(
     skip: tuple = (),
     uid: str = "",
 ) -> str:
-    """Write `array` (X, Y, Z), whose affine maps voxels to RAS mm, as one DICOM file a slice along Z."""
+    """Write `array` (X, Y, Z), whose affine maps voxels to RAS mm, as one DICOM file per slice along Z."""
     folder.mkdir(parents=True, exist_ok=True)
     lps = np.diag([-1.0, -1, 1, 1]) @ affine
     columns, rows = (np.linalg.norm(lps[:3, axis]) for axis in (0, 1))
@@ -75,7 +75,7 @@ def save_series(
 
 
 def save_frames(path: Path, array: np.ndarray, affine: np.ndarray, **change) -> str:
-    """Write `array` (X, Y, Z) as one file of the kind that scanners write, by highdicom, frames in no order.
+    """Write `array` (X, Y, Z) as one multi-frame file, by highdicom, its frames in random order.
 
     The slices stay beside it, in ``<stem>_slices``.
     """
@@ -99,7 +99,7 @@ def save_frames(path: Path, array: np.ndarray, affine: np.ndarray, **change) -> 
 
 
 def radiograph(folder: Path, **change) -> Path:
-    """One image of 6 x 5 pixels, values 0, 10, 20, ..."""
+    """Write one DICOM image of 6 x 5 pixels, values 0, 10, 20, ...; `change` sets attributes."""
     save_series(folder, np.arange(60).reshape(5, 6, 2) * 10, np.eye(4))
     first, second = sorted(folder.iterdir())
     second.unlink()

@@ -1,4 +1,4 @@
-"""A volume in one DICOM file lies where its series lies; what is no volume is refused."""
+"""A volume in one DICOM file lies where its series lies; a file that is not a volume is refused."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def twice_the_same_place(folder: Path) -> str:
     ],
     ids=["several times", "film", "colours", "one slice", "broken"],
 )
-def test_what_is_no_volume(tmp_path, make, part):
+def test_a_file_that_is_not_a_volume_is_refused(tmp_path, make, part):
     with pytest.raises(InputError) as caught:
         load_dicom(str(make(tmp_path)))
     assert part in str(caught.value) and "a volume in one DICOM file" in str(caught.value)
 
 
 def test_threads_leave_pydicom_as_it_was(tmp_path, monkeypatch):
-    """MONAI's reader makes pydicom strict for a moment; where threads overlap, it stayed so."""
+    """Loading in threads leaves pydicom's validation mode unchanged; MONAI's reader could leave it strict."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -85,7 +85,7 @@ def test_threads_leave_pydicom_as_it_was(tmp_path, monkeypatch):
 
 
 def test_numbers_longer_than_dicom_allows(tmp_path, monkeypatch):
-    """Scanners write more than 16 characters; the geometry stands."""
+    """Some scanners write numbers of more than 16 characters; they are read all the same."""
     folder = Path(save_series(tmp_path / "a", volume(0), oblique()))
     expected = load_dicom(str(folder))
     monkeypatch.setattr(pydicom.config.settings, "_reading_validation_mode", pydicom.config.IGNORE)

@@ -1,4 +1,4 @@
-"""Single DICOM images as pictures: made ones, and those that pydicom ships."""
+"""Single DICOM images as pictures: synthetic ones, and those that pydicom ships."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DICOM SEG: where every voxel lands, whom the frames refer to, what the segments are called."""
+"""DICOM SEG: the place of every voxel, the references of the frames, the names of the segments."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ CODES = [["87878005", "SCT", "Left ventricle"], ["74281007", "SCT", "Myocardium"
 
 
 def series(folder, affine, shape=(6, 5, 4)):
-    """A series with what a scanner says of its patient, and its voxels in the world."""
+    """Write a series with a patient and a series number."""
     array = np.arange(np.prod(shape)).reshape(shape)
     path = save_series(folder, array, affine)
     for file in folder.iterdir():
@@ -33,7 +33,7 @@ def series(folder, affine, shape=(6, 5, 4)):
 
 
 def prediction(path):
-    """The series as the bundles load it, and a label map in its grid."""
+    """Load a series as the bundles do; return it with a label map on its grid."""
     image = LoadSequencesd("image", ["cine"])({"image": [path], "case_id": "p"})["image"]
     label = torch.zeros(image.shape)
     label[0, 1:4, 2:4, :2] = 1
@@ -68,7 +68,7 @@ def test_every_voxel_lands_on_its_own_pixel(tmp_path, axes):
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_volume_in_one_file(tmp_path, nested):
-    """Frames stand in the file in no order; each mask refers to the one that it lies on."""
+    """The frames are in random order; each mask refers to the frame that it lies on."""
     path = save_frames(tmp_path / "scan.dcm", np.arange(120).reshape(6, 5, 4), oblique())
     image, label = prediction(path)
     found = highdicom.seg.segread(save_dicom_seg(label, path, tmp_path / "p_seg.dcm", NAMES, CODES, nested=nested))
@@ -144,7 +144,7 @@ def test_a_slice_of_unknown_thickness_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_single_image(tmp_path, nested):
-    """A radiograph has no place in space; of nested classes the outer one holds the inner one."""
+    """A radiograph has no position in space; of nested classes, the outer one includes the inner one."""
     file = SHIPPED / "77654033" / "CR1" / "6154"
     label = torch.zeros(1, 16, 16, dtype=torch.uint8)
     label[0, 3:12, 2:9] = 1

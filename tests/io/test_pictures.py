@@ -90,7 +90,7 @@ def test_sixteen_bits(tmp_path, suffix):
 
 
 def deep_png(path: Path, array: np.ndarray) -> Path:
-    """Write a PNG of 16 bits a channel, which Pillow only reads."""
+    """Write a PNG of 16 bits per channel, which Pillow can read but not write."""
     rows, columns, _ = array.shape
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in array)
     chunks = (b"IHDR" + struct.pack(">IIBBBBB", columns, rows, 16, 2, 0, 0, 0), b"IDAT" + zlib.compress(lines), b"IEND")
@@ -131,7 +131,7 @@ def test_grey_is_repeated_and_that_is_said_once(tmp_path, caplog, monkeypatch):
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
 def test_one_channel_where_grey_is_wanted(tmp_path, caplog, mode):
-    """Of a picture in colour its luma; nothing is said."""
+    """A picture in colour gives its luma; no warning is logged."""
     grey = colours()[..., 0]
     Image.fromarray(grey).convert(mode).save(tmp_path / "a.png")
     with caplog.at_level(logging.WARNING):
@@ -279,7 +279,7 @@ def test_missing_keys():
 @settings(max_examples=15, deadline=None)
 @given(rows=st.integers(20, 70), columns=st.integers(20, 70))
 def test_resized_and_inverted_gives_the_picture_back(tmp_path_factory, rows, columns):
-    """What the network sees is square; what comes back lies on the file, pixel by pixel."""
+    """The network sees a square; its output comes back in the size of the file, pixel on pixel."""
     folder = tmp_path_factory.mktemp("pictures")
     y, x = np.mgrid[:rows, :columns]
     smooth = np.stack([255 * x / columns, 255 * y / rows, 255 * (x / columns) * (y / rows)], -1).astype(np.uint8)
