@@ -26,7 +26,8 @@ from tests.making import save_series
 TASKS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *TASKS, *sorted(ROOT.glob("bundles/*/docs/*.md"))]
 BUNDLES = sorted(file.parents[1] for file in ROOT.glob("bundles/*/configs/train.json"))
-OF_OTHER_PROGRAMS = {"name", "node_rank", "use_trace", "ckpt_file", "input_shape"}  # of monai.bundle's verbs, torchrun
+OF_OTHER_PROGRAMS = {"name", "use_trace", "ckpt_file", "input_shape"}  # of monai.bundle's verbs
+OF_OTHER_PROGRAMS |= {"node_rank", "master_addr"}  # of torchrun
 OF_OUR_VERBS = {
     option
     for verb in (verbs.check, verbs.options, verbs.datalist, verbs.label, verbs.package)
