@@ -53,3 +53,11 @@ def test_weights_of_another_network(here, data_dir, tmp_path):
     assert "model.pt" in line
     (line,) = problems("inference", ckpt_dir=str(tmp_path), **base)
     assert "model.pt" in line
+
+
+def test_weights_of_no_training_stop_a_training_in_their_folder_and_no_evaluation(here, data_dir):
+    models = str(ROOT / "bundles" / "emclip" / "models")
+    base = {"dataset_dir": str(data_dir), "ckpt_dir": models, "device": "cpu"}
+    (line,) = problems("train", **base)
+    assert "model.pt was not written by a training" in line and "--ckpt_dir" in line
+    assert find_problems("emclip", ["train", "evaluate"], **base) == []
