@@ -1,3 +1,3 @@
-"""What two or more of the bundles use: layers, backbones, data, reports. Never imports from ``bundles``."""
+"""Code that two or more bundles use: layers, backbones, data, reports. Never imports from ``bundles``."""
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ import fire
 
 from shared.core.errors import InputError, install_one_line_errors
 
-# Each command imports what it needs when it is called: packing takes no torch.
+# Each command imports its code when it is called, so that `package` runs without torch.
 
 
 def package(*names: str, out: str | None = None, repo: str | None = None) -> None:
@@ -31,7 +31,7 @@ def check(bundle: str, config_file: str | list[str] = "train", **overrides: Any)
     Args:
         bundle: its name or folder.
         config_file: one of its configs ("train", "evaluate", "inference", an override), or several in a list.
-        overrides: as of python -m monai.bundle run.
+        overrides: options of the run, as python -m monai.bundle run takes them.
     """
     from shared.options.check import check as run
 
@@ -82,7 +82,7 @@ def datalist(
     if layout is None:
         print(list_layouts())
     elif folder is None:
-        raise InputError(f"where is it? python -m shared datalist {layout} FOLDER")
+        raise InputError(f"no folder given: python -m shared datalist {layout} FOLDER")
     else:
         make_datalist(str(layout), str(folder), out and str(out), seed, val_share, test_share)
 
@@ -102,7 +102,7 @@ def label(
 
     Args:
         studies: folder of the images.
-        models: names with commas, each a bundle or a bundle with a config, such as emclip_cardiac; default all.
+        models: names separated by commas, each a bundle or a bundle with a config, such as emclip_cardiac; default all.
         app: folder of the app, created or updated; it gets the weights that the server trains.
         host: address to listen on; 0.0.0.0 lets other machines in.
         port: port to listen on.
@@ -114,7 +114,7 @@ def label(
     from shared.serving.label_server import serve
 
     if studies is None:
-        raise InputError("where are the images? python -m shared label --studies FOLDER")
+        raise InputError("no folder of images given: python -m shared label --studies FOLDER")
     serve(
         str(studies),
         several(models),
@@ -129,13 +129,13 @@ def label(
 
 
 def several(values: Any) -> list[str]:
-    """Return the values of an option: one, several with commas, or a list."""
+    """Return the values of an option that is one text, several separated by commas, or a list."""
     parts = values.split(",") if isinstance(values, str) else values
     return [str(part).strip() for part in parts]
 
 
 def switch(name: str, value: Any) -> bool:
-    """Return an option that is true or false; a command line delivers JSON's words as text."""
+    """Return an option as a boolean; the command line delivers "true" and "false" as text."""
     if str(value).lower() not in ("true", "false"):
         raise InputError(f"--{name} is {value!r}: give true or false")
     return str(value).lower() == "true"

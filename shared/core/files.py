@@ -17,7 +17,7 @@ from pathlib import Path
 from shared.core.errors import OutputError, causes
 
 DRAFT = re.compile(r"\.draft-(?P<host>.+)-(?P<pid>\d+)-\d+(\..*)?")
-FOREIGN_DRAFT_S = 24 * 3600  # drafts of another machine, whose processes this one cannot see, are left alone so long
+FOREIGN_DRAFT_S = 24 * 3600  # how long to keep drafts of another machine, whose processes are not visible here
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DENIED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST)
 FULL_MB = 1.0  # libraries that hide the system's error leave less than this free on a full disk
@@ -154,7 +154,7 @@ def _is_left_over(draft: Path, host: str, pid: int) -> bool:
 
 
 def _sync(path: Path) -> None:
-    """Make the disk hold a file's content or a folder's names."""
+    """Flush a file's content, or the list of files in a folder, to the disk."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Words that error messages share."""
+"""Parts of error messages: suggestions for misspelt names, and the reason of another error."""
 
 from __future__ import annotations
 

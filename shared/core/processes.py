@@ -1,4 +1,4 @@
-"""What this process is, and worker processes that never outlive it."""
+"""The program that this process runs, and worker processes that end with their parent."""
 
 from __future__ import annotations
 

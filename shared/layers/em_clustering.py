@@ -1,4 +1,4 @@
-"""EM clustering: tokens gather at centres on the unit sphere; anchored centres start at the texts of classes."""
+"""EM clustering: tokens gather at centres on the unit sphere; anchored centres start at class text embeddings."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from shared.layers.full_precision import full_precision
 
-BLOCK = 2048  # tokens per image that a CPU clusters at a time: few enough to stay in its cache between both steps
+BLOCK = 2048  # tokens per image that a CPU clusters at a time; they stay in its cache from the E step to the M step
 
 
 class ClusterOutput(NamedTuple):
-    """What `EMAggregation` returns.
+    """The output of `EMAggregation`.
 
     tokens: (B, N, C), the tokens plus the message of their centres; the dtype of the input.
     responsibilities: (B, N, K), z: the share of each centre in each token, in [0, 1]; each row sums to one.
@@ -41,8 +41,8 @@ class EMAggregation(nn.Module):
     tight; the M step maximises it over the unit ball. Both terms of the bound carry the factor kappa, which is why the
     prior appears as lambda in the M step and as kappa lambda in the objective.
 
-    Degenerate input keeps the guarantee: a centre whose pull sums to zero stays where it is, and a token or anchor of
-    zero length counts as the zero vector. A pull that overflows moves no centre, so it cannot spoil the bases.
+    Degenerate input keeps the guarantee: a centre stays where it is if the sum that the M step normalises (its "pull")
+    is zero or overflows, and a token or anchor of zero length counts as the zero vector.
 
     As in EMANet (Li 2019), R uses z of the last E step and mu of the last M step, an exponential average moves the free
     bases in training, and only the last iteration is differentiated. Two things differ: the residual is added to the

@@ -1,4 +1,4 @@
-"""Fit an image to a network: intensities of one scale, and sides that can be halved."""
+"""Fit an image to a network: standardised intensities, and sides padded to a multiple."""
 
 from torch import Tensor, std_mean
 from torch.nn import functional as F

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class FusionOutput(NamedTuple):
-    """What `DynamicModalFusion` returns.
+    """The output of `DynamicModalFusion`.
 
     fused: (B, N, C), the weighted sum of the streams.
     streams: (B, N, M, C), the streams after their interaction, input of a later fusion.

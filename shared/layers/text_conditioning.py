@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Prompts(NamedTuple):
-    """What `PromptLearner` returns: prompts for a text tower.
+    """The output of `PromptLearner`: prompts for a text tower.
 
     embeddings: (A, L', D), token embeddings including the learned context; the dtype of the input.
     lengths: (A,), int64, number of real tokens among the L'; the last real one is the end-of-text token.
@@ -119,7 +119,7 @@ class PromptLearner(nn.Module):
 
 
 class TextToPixelOutput(NamedTuple):
-    """What `TextToPixelAttention` returns.
+    """The output of `TextToPixelAttention`.
 
     pixels: (B, N, C), the pixels after attention to the text.
     maps: (B, N, L) or (B, heads, N, L), the attention of each pixel to each word, in [0, 1]; None unless requested.
