@@ -1,1 +1,1 @@
-"""What a user may set: start-up, overrides, ranges, the check command."""
+"""The options of a bundle: start-up, overrides, types and ranges, the check command."""

@@ -18,7 +18,7 @@ from shared.options.overrides import config_paths, wrong_overrides
 from shared.options.typed_words import as_typed, read_words, wrong_texts
 
 HOMES = (".", "bundles")  # folders in which a bundle's name is looked up
-# What a run does before it trains or segments, in its order; steps that its lists do not name are left out.
+# Steps of a run before it trains or segments, in order; steps that the config's lists do not name are skipped.
 STEPS = ("preflight", "network_def", "check_ckpt_dir", "load_initial", "load_weights")
 
 
@@ -53,7 +53,7 @@ def check(
     overrides = as_typed(overrides, configs, words)
     problems = wrong_texts(overrides, configs)
     if problems:
-        return problems  # nothing of them is evaluated
+        return problems  # reading the config would evaluate these texts
     given = workflow(overrides).parser
     read_words(given, configs)
     problems = wrong_overrides(given.get(), configs)
@@ -96,11 +96,11 @@ def find_config(root: Path, name: str) -> str:
 
 
 def _do(flow: ConfigWorkflow, step: str) -> None:
-    made = flow.parser.get_parsed_content(step)
+    content = flow.parser.get_parsed_content(step)
     if step == "preflight":
-        made(whole=True)  # also reads the images to their end, which a run of inference leaves to each case
-    elif callable(made) and not isinstance(made, torch.nn.Module):
-        made()
+        content(whole=True)  # reads every image to its end; inference itself does so case by case
+    elif callable(content) and not isinstance(content, torch.nn.Module):
+        content()
 
 
 def _attempt(step: Callable[[], Any]) -> list[str]:

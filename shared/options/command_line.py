@@ -1,4 +1,4 @@
-"""What was typed after ``python -m monai.bundle run``."""
+"""The words that were typed after ``python -m monai.bundle run``."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 
 WIDTH = 120
 INDENT = 4
-SHORT = 40  # columns of a word or two
+SHORT = 40  # entries of at most this width, such as numbers and names, share a line
 COMPONENT = "_target_"  # key that makes an object a component of MONAI
 
 
@@ -91,7 +91,7 @@ def _fitted(start: str, value: Any, depth: int) -> str:
 
 
 def _element(indent: str, value: Any, depth: int) -> str:
-    """Write an element of a list: a component of simple arguments without lines for its braces, aligned behind them."""
+    """Write an element of a list; the braces of a component with simple arguments share the lines of its arguments."""
     text = _fitted(indent, value, depth)
     if "\n" in text and isinstance(value, dict) and COMPONENT in value:
         arguments = [f"{indent} {_one_line(key)}: {_one_line(entry)}" for key, entry in value.items()]
@@ -113,7 +113,7 @@ def _filled(lines: list[str], width: int = WIDTH) -> list[str]:
 
 
 def _is_short(value: Any) -> bool:
-    """Return whether a value is a number, a word or two, and not a sentence, a list or an object."""
+    """Return whether a value is a number or a short text, and not a list or an object."""
     return not isinstance(value, (list, dict)) and len(_one_line(value)) <= SHORT
 
 

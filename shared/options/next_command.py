@@ -1,4 +1,4 @@
-"""What to type after a training: the command that segments with its weights, with what shaped it said again."""
+"""The command after a training: it segments with the new weights and repeats the options that inference needs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from shared.options.command_line import config_files
-from shared.options.schema import is_made
+from shared.options.schema import is_computed
 from shared.options.typed_words import NULL
 
-# What a run chooses for itself: its place, its machine, how thoroughly it looks.
+# Options that inference sets for itself: folders, device, and how windows and planes overlap.
 OWN = {"bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "device", "amp", "num_workers", "overlays"}
 OWN |= {"overlap", "window_overlap", "planes"}
-BEGINNINGS = {"pretrained", "checkpoint"}  # what a training began with: its weights hold it
+BEGINNINGS = {"pretrained", "checkpoint"}  # initial weights; the trained weights replace them
 TRAINING_FILES = {"train.json", "multi_gpu_train.json"}
 
 
@@ -35,9 +35,9 @@ def next_command(workflow: ConfigWorkflow | None, bundle_root: str, ckpt_dir: st
 
 
 def inference_command(bundle_root: Path, ckpt_dir: str, config: Mapping[str, Any], files: Sequence[str] = ()) -> str:
-    """The command that segments with a training's weights.
+    """Return the command that segments with a training's weights.
 
-    Override files are given again, and every value of the training that inference would have otherwise.
+    It repeats the override files, and every option whose value in the training differs from inference's default.
 
     Args:
         bundle_root: the bundle's folder.
@@ -52,13 +52,18 @@ def inference_command(bundle_root: Path, ckpt_dir: str, config: Mapping[str, Any
     words += ["--ckpt_dir", quoted(ckpt_dir)]
     for key, default in defaults.items():
         value = config.get(key, default)
-        if key not in OWN | BEGINNINGS and value != default and not isinstance(default, dict) and not is_made(value):
+        if (
+            key not in OWN | BEGINNINGS
+            and value != default
+            and not isinstance(default, dict)
+            and not is_computed(value)
+        ):
             words += [f"--{key}", quoted(value)]
     return " ".join(words)
 
 
 def quoted(value: Any) -> str:
-    """A value as the command line takes it."""
+    """Format a value for the command line."""
     if value is None:
         return NULL
     if isinstance(value, bool):

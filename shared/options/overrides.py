@@ -1,4 +1,4 @@
-"""What a user overrides in a bundle's config: known names, and values that their schema allows."""
+"""Check the overrides of a bundle's config: known names, and values that their schema allows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.core.messages import meant
-from shared.options.schema import FILE, is_made, load_schema, wrong_values
+from shared.options.schema import FILE, is_computed, load_schema, wrong_values
 
 # Names that MONAI itself adds to a config, the last one in federated learning (`monai.fl.client.MonaiAlgo`).
 MONAI_KEYS = ("_meta_", "network_def", "bundle_root", "workflow_type", "meta_file", "logging_file", "run_name")
@@ -65,4 +65,4 @@ def config_paths(configs_dir: Path) -> list[Path]:
 
 
 def _is_example(value: Any) -> bool:
-    return value is not None and value != [] and not is_made(value)
+    return value is not None and value != [] and not is_computed(value)

@@ -59,7 +59,7 @@ def wrong_values(config: Mapping[str, Any], schema: Mapping[str, Schema], defaul
     """
     problems = []
     for name, option in schema.items():
-        if name not in config or is_made(config[name]):
+        if name not in config or is_computed(config[name]):
             continue
         validator = _Validator({**option, "config": dict(config)}, format_checker=_formats)
         errors = sorted(validator.iter_errors(config[name]), key=lambda error: error.validator != "type")
@@ -68,10 +68,10 @@ def wrong_values(config: Mapping[str, Any], schema: Mapping[str, Schema], defaul
     return problems
 
 
-def is_made(value: Any) -> bool:
-    """Tell whether MONAI makes the value: an expression, a reference, a component, or a list with one of them."""
+def is_computed(value: Any) -> bool:
+    """Tell whether MONAI computes the value: an expression, reference or component, or a list that holds one."""
     if isinstance(value, (list, tuple)):
-        return any(map(is_made, value))
+        return any(map(is_computed, value))
     if isinstance(value, Mapping):
         return "_target_" in value
     return isinstance(value, str) and value.startswith(("$", "@", "%"))
@@ -163,7 +163,7 @@ def _same_length(validator: Any, other: str, value: Any, option: Schema) -> Iter
 def _made_of(validator: Any, other: str, value: Any, option: Schema) -> Iterator[ValidationError]:
     allowed = option["config"].get(other)
     for name, values in value.items() if isinstance(value, Mapping) and isinstance(allowed, list) else ():
-        unknown = [] if is_made(values) else [v for v in values if v not in allowed]
+        unknown = [] if is_computed(values) else [v for v in values if v not in allowed]
         if unknown:
             listed = ", ".join(map(str, allowed))
             message = f": '{name}' is made of {unknown[0]}, which is not a label ({listed}): add it to labels"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.options.schema import is_made, kind_of, load_schema, types_of
+from shared.options.schema import is_computed, kind_of, load_schema, types_of
 from shared.results.tables import markdown
 
 HEADING = ("option", "takes", "default", "meaning")
@@ -56,7 +56,9 @@ def _takes(option: Mapping[str, Any]) -> str:
 
 def _default(name: str, files: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the default of training and, where it differs, of inference; empty where MONAI computes it."""
-    found = {base: json.dumps(file[name]) for base, file in files.items() if name in file and not is_made(file[name])}
+    found = {
+        base: json.dumps(file[name]) for base, file in files.items() if name in file and not is_computed(file[name])
+    }
     if len(set(found.values())) > 1:
         return ", ".join(f"{value} ({base})" for base, value in found.items())
     return next(iter(found.values()), "")
