@@ -25,7 +25,7 @@ SAME_OPTIONS = "resume with the options that it began with"
 
 
 class RunCheckpoint:
-    """Save everything that a training needs to go on after every epoch, and the best weights in a file of their own.
+    """Save the state of a training after every epoch, so that it can resume, and its best weights in a separate file.
 
     ``last.pt`` holds network, optimiser, scheduler, epoch and best metric. ``model.pt`` is a plain state_dict of the
     best validation so far. Both are complete at any moment, also when the process is killed. The folder is locked
@@ -120,7 +120,9 @@ class RunCheckpoint:
         if wrong:
             raise InputError(f"{path} belongs to another network ({wrong}): {SAME_OPTIONS}")
         if trainer.state.epoch >= epochs:
-            raise InputError(f"{path} has all of {trainer.state.epoch} epochs: give a larger --epochs to train on")
+            raise InputError(
+                f"{path} is complete, it has all of {trainer.state.epoch} epochs: give a larger --epochs to continue"
+            )
         self.run = run or self.run
         # The file holds complete epochs; the number and the length of all epochs follow this run's options.
         trainer.state.max_epochs, trainer.state.epoch_length = epochs, epoch_length

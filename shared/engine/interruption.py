@@ -23,10 +23,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopLine:
-    """Print how to go on when a signal stops the training, end its worker processes, and let the signal do its work.
+    """When a signal stops the training, print how to resume it, end its worker processes, and end this process.
 
-    Signal handlers are in place only while the trainer runs, and only in a process that ``python -m monai.bundle run``
-    started: a program that runs a bundle inside itself keeps its own. Several processes keep those of torchrun.
+    The signal handlers are in place only while the trainer runs, and only in a process that
+    ``python -m monai.bundle run`` started: a program that runs a bundle keeps its own handlers. With several processes,
+    torchrun's handlers stay.
 
     Args:
         ckpt_dir: folder of ``last.pt``.
@@ -56,9 +57,9 @@ class StopLine:
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal."""
-        os.write(2, f"\n{self.line()}\n".encode())  # `print` fails if the signal came in the middle of another one
+        os.write(2, f"\n{self.line()}\n".encode())  # `print` fails if the signal interrupted another `print`
         if hasattr(signal, "SIGCHLD"):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would report the workers that end here
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch reports the ended workers as crashed
         for child in multiprocessing.active_children():
             child.terminate()
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What a run prints: a heading and progress bars. First process only."""
+"""The heading and the progress bars of a run in the terminal. First process only."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def kept(file: str | Path, path: Path) -> Path:
 def between(before: Path, after: Path, share: float, path: Path) -> Path:
     """Interpolate between a network's weights before and after a further training, and return the path of the result.
 
-    The mixture often keeps what the first training taught and has nearly all of the second (WiSE-FT, Wortsman 2022).
+    The mixture often keeps what the first training learnt and gains nearly all of the second (WiSE-FT, Wortsman 2022).
 
     Args:
         before, after: files of weights of one network.

@@ -1,4 +1,4 @@
-"""The folder of a training's checkpoints: who wrote the files in it, what may be moved, is there room."""
+"""The folder of a training's checkpoints: the files that a training wrote, what may be moved, the space they need."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.core.locks import locked
 LAST = "last.pt"
 BEST = "model.pt"
 SIGNATURE = "written_by_training"  # name of an entry in the zip archive that `torch.save` writes
-OPTIMISER_VALUES = 2  # per trained parameter: AdamW keeps two means
+OPTIMISER_VALUES = 2  # per trained parameter: AdamW keeps two moving averages
 
 
 def save_checkpoint(state: Any, path: Path, run: str | None = None) -> None:
@@ -29,7 +29,7 @@ def save_checkpoint(state: Any, path: Path, run: str | None = None) -> None:
     Args:
         state: tensors and plain Python types.
         path: file to write or replace; its folder is created.
-        run: id of the training that writes the file, see `run_of`. Other programs read the file as if it were absent.
+        run: id of the training that writes the file, see `run_of`. `torch.load` ignores it.
     """
     with whole(path) as draft:
         torch.save(state, draft)

@@ -38,8 +38,8 @@ class SeedEpochs:
 class SeededLoader(ThreadDataLoader):
     """MONAI's `ThreadDataLoader`, whose cases follow from torch's seed at the beginning of the epoch.
 
-    The loading process draws a seed for every case and sends it along with the index; the dataset's random transforms
-    take it before they see the case. Workers may therefore live as long as the training, in any number.
+    The main process draws a seed for every case and sends it along with the index; it seeds the dataset's random
+    transforms before they process the case. So the result does not depend on the number of workers or on their age.
 
     Args:
         dataset: dataset with random transforms.
@@ -84,7 +84,7 @@ class SeededDataset(Dataset):
         """Return a case."""
         index, seed = pair
         set_rnd(getattr(self.dataset, "transform", self.dataset), seed)
-        if get_worker_info() is not None:  # the main process draws from its generators meanwhile
+        if get_worker_info() is not None:  # in the main process, the training draws from the same generators
             manual_seed(seed)
         return self.dataset[index]
 

@@ -1,4 +1,4 @@
-"""Which file of weights a run reads."""
+"""The file of weights that a run reads."""
 
 from __future__ import annotations
 

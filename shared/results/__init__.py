@@ -1,1 +1,1 @@
-"""What a run leaves: predictions, metrics, tables, overlays, measurements. Trains nothing and reads no options."""
+"""The results of a run: predictions, metrics, tables, overlays, measurements. Trains nothing and reads no options."""

@@ -1,4 +1,4 @@
-"""What an item of an evaluator's batch says about its case: name and voxel size."""
+"""Name and voxel size of a case, from an item of an evaluator's batch."""
 
 from __future__ import annotations
 

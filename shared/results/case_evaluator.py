@@ -17,7 +17,7 @@ from shared.core.messages import reason
 
 @dataclass
 class UnreadBatch:
-    """What a loader yields in place of a batch that cannot be read."""
+    """Stands for a batch that cannot be read."""
 
     case_ids: list[str]
     error: Exception
@@ -39,7 +39,7 @@ class CaseLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield every batch, or what stands for it."""
+        """Yield every batch, or an `UnreadBatch` in its place."""
         batches, size = iter(self.loader), self.loader.batch_size or 1
         items = getattr(self.loader.dataset, "data", [])
         for number in range(len(self)):

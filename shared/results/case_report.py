@@ -25,7 +25,7 @@ TABLE = {  # metric: (heading, number format)
     "lesion_f1": ("lesion F1", ".2f"),
 }
 PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel")
-WIDTH, FIRST, NUMBER = 100, 20, 8  # characters: a terminal line, least widths of the names and of a number
+WIDTH, FIRST, NUMBER = 100, 20, 8  # characters: the table, and at least the column of names and a column of numbers
 MEAN = "mean over classes "
 MAX_ROWS, WORST, BEST = 12, 5, 3  # of more than 12 cases, the terminal shows the 5 worst and the 3 best
 
@@ -91,7 +91,7 @@ class CaseReport:
     ) -> tuple[Path, ...]:
         """Write ``metrics.csv`` (one row per case) and ``metrics.json`` (summary, cases, versions, seed, wall seconds).
 
-        NaN is an empty cell in the one and null in the other.
+        NaN becomes an empty cell in the CSV file and null in the JSON file.
         """
         folder = Path(output_dir)
         content = {
@@ -110,10 +110,10 @@ class CaseReport:
     def text(self, title: str = "validation") -> str:
         """Return the table for the terminal, at most 100 characters wide unless names are longer.
 
-        Up to 12 cases stand in the order in which they came; of more, the 5 worst and 3 best by the first metric (mean
-        over classes). Each class has its own columns, of as many metrics as fit; if not even the first one fits, every
-        metric is averaged over the classes of a case. NaN is shown as "-" and left out of means; a case with nothing
-        but NaN is neither among the worst nor among the best.
+        Up to 12 cases are listed in the order in which they were added; of more, the 5 worst and 3 best by the first
+        metric (mean over classes). Each class has its own columns, of as many metrics as fit; if not even the first one
+        fits, every metric is averaged over the classes of a case. NaN is shown as "-" and left out of means; a case
+        whose values of the first metric are all NaN is neither among the worst nor among the best.
         """
         columns, frame = self._shown()
         means = [f"  mean of {len(self.rows)}", *(_cell(frame[column].mean(), form) for column, _, form in columns)]

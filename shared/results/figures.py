@@ -1,4 +1,4 @@
-"""What all figures share: written completely or not at all, and text of users shown as it is."""
+"""Saving figures, completely or not at all, and showing users' text literally."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the bundles share in measuring masks: voxel sizes, units, rounding.
+"""Voxel sizes, units and rounding, for the bundles' functions that measure masks.
 
-A bundle's measuring function takes a label map and the size of its voxels and returns a flat dict for
-``predictions.json``. Where the size is unknown (None), volumes are counts of voxels and the keys say so. The figures
-are for research, not for clinical use.
+Such a function takes a label map and the size of its voxels and returns a flat dict for ``predictions.json``. Where the
+size is unknown (None), volumes are numbers of voxels and the keys end in "voxels". The figures are for research, not
+for clinical use.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ def case_metrics(
 
         - ``dice`` in [0, 1]; 1 if both masks are empty;
         - ``hd95_mm``, the 95th percentile of the Hausdorff distance; 0 if both masks are empty, the diagonal of the
-          image if one is (the largest error that is possible); ``hd95_px`` where `spacing` is None;
-        - ``surface_dice`` in [0, 1] with a tolerance of 1 mm, or 1 pixel; 1 if both masks are empty, 0 if one is;
+          image (the largest possible error) if only one is; ``hd95_px`` where `spacing` is None;
+        - ``surface_dice`` in [0, 1] with a tolerance of 1 mm, or 1 pixel; 1 if both masks are empty, 0 if only one is;
         - the values of `lesion_wise`;
         - the size of the label and of the prediction, called ``volume_ml`` and ``volume_pred_ml`` in 3-D and
           ``area_mm2`` and ``area_pred_mm2`` in 2-D; ``..._voxels`` and ``..._px`` where `spacing` is None.
@@ -114,7 +114,7 @@ def lesion_wise(pred: np.ndarray, label: np.ndarray) -> dict[str, float]:
     Returns:
         ``lesion_recall``, ``lesion_precision``, ``lesion_f1`` in [0, 1] and the counts ``lesions`` (in the label),
         ``lesions_pred``, ``lesions_found``. Recall is 1 without lesions, precision is 1 without predicted components.
-        F1 is 1 if both masks are empty and 0 if one is, as Dice is.
+        F1, like Dice, is 1 if both masks are empty and 0 if only one is.
 
     Raises:
         ValueError: the shapes differ.

@@ -23,7 +23,7 @@ from shared.results.slices import field_of_view, pick_slices, radiological, view
 TRUTH, PREDICTION, AGREEMENT = "#37e05a", "#ff5a1f", "#ffe14d"
 CLASS_COLOURS = ("#37e05a", "#ffb000", "#3fb8ff", "#ff5ad0", "#b48cff", "#f2f244")
 PAPER, INK = "black", "#e8e8e8"
-LETTERS, LINE, LINES = 14, 0.16, 6  # of a caption: letters per inch, inches per line, most lines
+LETTERS, LINE, LINES = 14, 0.16, 6  # of a caption: letters per inch, inches per line, maximum number of lines
 
 
 def save_overlay(
@@ -40,9 +40,9 @@ def save_overlay(
     """Write a PNG of a case: three slices, plain above and with contours below; of a picture, both side by side.
 
     A volume with an affine is turned to the radiological view: the patient's right is on the left, anterior is on top.
-    Slices are axial, unless the volume has thick slices in another direction, which are shown as they are. The slices
-    shown have most foreground of the label (or of the prediction, without a label) and lie at least 6 mm apart; without
-    foreground they are the middle ones. Slices are counted from the lowest.
+    Slices are axial, unless the volume has thick slices in another direction, which are then shown. The slices with
+    most foreground in the label (in the prediction, if there is no label) are chosen, at least 6 mm apart; without
+    foreground, the middle ones. Slice numbers begin with 1 at the lowest slice.
 
     A single class has its truth in green, its prediction in orange and a yellow tint where they agree. Several classes
     have one colour each, with solid lines for the truth and dashed lines for the prediction.

@@ -25,7 +25,7 @@ from shared.results.tables import csv_text
 INDEX, TABLE = "predictions.json", "predictions.csv"
 JOURNAL, LOCK = ".predictions.jsonl", ".predictions.lock"
 WAIT_S = 60  # for other runs into the same folder, which hold the lock for milliseconds
-SHARE = 64  # the index is rewritten when the journal holds more than a 64th of its number of cases
+SHARE = 64  # the index is rewritten once the journal has grown to a 64th of its number of cases
 
 Entry = dict[str, Any]
 
@@ -169,7 +169,7 @@ class PredictionIndex:
                 file.write(_lines(entries))
 
     def _merge(self, released: Collection[str] = ()) -> None:
-        """Write index and table anew; in the journal stay the claims of other runs and of cases still to come."""
+        """Rewrite index and table; the journal keeps the claims of other runs and of cases that have no result yet."""
         stored, claims = self._read()
         entries = list(stored.values())
         rows = [{"case_id": entry["case_id"], **entry["measures"]} for entry in entries if "measures" in entry]

@@ -120,8 +120,8 @@ class PredictionHandler:
         self._print_renamed()
         if self.unknown_spacing:
             print(
-                f"{self.unknown_spacing} of them measured in voxels: their files do not say how large one is "
-                '("spacing": "mm" of a case in the data list does)'
+                f"{self.unknown_spacing} of them measured in voxels: their files do not state the voxel size "
+                '(to declare it, write "spacing": "mm" for the case in the data list)'
             )
         if entries:
             tables = " and .csv" if self.measure else ""

@@ -137,7 +137,7 @@ class ReportHandler:
         tables = self.report.write(self.output_dir, self.seed, time.perf_counter() - self.began)
         print(self.report.text(self.title))
         if others:
-            print(f"replaced  the tables of an earlier run with {others} other cases in {self.output_dir}")
+            print(f"replaced  the tables of an earlier run in {self.output_dir}, which had {others} other cases")
         print(closing_lines(self.pictures, tables, self.weights, self.next_command), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Which part of a volume an overlay shows: view, slices, box and grey values."""
+"""The part of a volume that an overlay shows: view, slices, box and grey values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VIEWS = {"S": ("LPS", "RL"), "A": ("LIA", "RL"), "L": ("PIL", "AP")}  # axial, c
 
 
 def view(affine: np.ndarray) -> tuple[str, str]:
-    """Choose the slices to show: those of a volume with thick slices as they are, otherwise axial ones.
+    """Choose the direction of the slices to show: that of thick slices if there are any, otherwise axial.
 
     Args:
         affine: (4, 4), RAS, mm.
@@ -77,7 +77,7 @@ def pick_slices(masks: np.ndarray, thickness: float) -> list[int]:
     depth = masks.shape[3]
     area = masks.any(axis=0).sum(axis=(0, 1)).astype(float)
     middle = (depth - 1) / 2
-    area -= np.abs(np.arange(depth) - middle) / (depth + 1)  # of equal slices the one nearest to the middle
+    area -= np.abs(np.arange(depth) - middle) / (depth + 1)  # ties go to the slice nearest to the middle
     apart = max(1, min(round(APART_MM / max(thickness, 1e-3)), depth // SLICES))
     chosen: list[int] = []
     for index in np.argsort(-area):

@@ -16,8 +16,8 @@ class AnnotatedDiceMetric(DiceMetric):
     """MONAI's `DiceMetric` with the definition of `shared.results.metrics.case_metrics`.
 
     A class that is empty in label and prediction has Dice 1, false positives in a healthy case have Dice 0, and a class
-    that was not annotated (a channel of -1 in the label) has no Dice. MONAI's handler ``MeanDice`` leaves healthy cases
-    out, so that the weights it chooses may see lesions everywhere.
+    that was not annotated (a channel of -1 in the label) has no Dice. MONAI's handler ``MeanDice`` ignores healthy
+    cases, so it may choose weights that find lesions everywhere.
     """
 
     def __init__(self, **options: Any) -> None:
