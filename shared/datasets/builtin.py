@@ -1,4 +1,4 @@
-"""Writing a folder of synthetic cases: on all cores, ``dataset.json`` last, and never over somebody's data."""
+"""Write a folder of synthetic cases: on all cores, ``dataset.json`` last, and never over other data."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def already_made(target: Path, recipe: dict[str, Any], entries: Collection[str] 
     Args:
         target: path of its ``dataset.json``, which is written last.
         recipe: what determines the data, in plain JSON types.
-        entries: names that an interrupted call may have left in the folder; any other entry (except hidden files) is
-            taken for somebody's data. None skips this check.
+        entries: names that an interrupted call may have left in the folder; any other entry (except hidden files)
+            counts as the user's data. None skips this check.
 
     Raises:
         InputError: `target` has another recipe or none, or the folder holds other data.
@@ -36,14 +36,14 @@ def already_made(target: Path, recipe: dict[str, Any], entries: Collection[str] 
         except InputError:
             found = None
         if found != recipe:
-            what = "phantoms of another recipe" if found else "a data set that was not made here"
+            what = "phantoms of another recipe" if found else "a data set that this program did not write"
             raise InputError(f"{target} holds {what}: choose another folder or remove it")
         return True
     if entries is not None and target.parent.is_dir():
         names = sorted(entry.name for entry in target.parent.iterdir())
         if foreign := [name for name in names if name not in entries and not name.startswith(".")]:
             raise InputError(
-                f"{target.parent} holds {foreign[0]!r}, which was not made here: choose an empty or a new folder"
+                f"{target.parent} holds {foreign[0]!r}, which this program did not write: choose an empty or new folder"
             )
     return False
 

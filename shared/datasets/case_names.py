@@ -1,4 +1,4 @@
-"""Names of cases: what a run's folders and files are called after.
+"""Names of cases, from which the folders and files of a run get their names.
 
 A case is named after its file. Cases with the same file name are told apart by the folders that they lie in, so a name
 depends neither on the order of a list nor on a counter that could be taken for a patient's number.
@@ -31,7 +31,7 @@ SEQUENCES = frozenset([
     "stir", "tirm", "gre", "epi", "bold", "asl", "cbf", "cbv", "mtt", "tmax", "ct", "cta",
     "ctp", "ncct", "pet", "bssfp", "lge", "cine", "dixon",
 ])  # fmt: on
-ROLES = frozenset(["image", "img", "scan", "volume"])  # file names that a patient's folder has to tell apart
+ROLES = frozenset(["image", "img", "scan", "volume"])  # generic file names: the patient's folder tells them apart
 
 
 def name_cases(images: Sequence[Any], taken: Collection[str] = ()) -> list[str]:
@@ -95,7 +95,7 @@ def check_name(name: Any, what: str) -> str:
         what: key and place, begins the message.
 
     Raises:
-        InputError: no text or whole number, or text that cannot name a folder of results.
+        InputError: not a text or whole number, or a text that cannot name a folder of results.
     """
     if isinstance(name, bool) or not isinstance(name, (str, int)):
         raise InputError(f"{what} is {name!r:.80}: give a text")
@@ -115,7 +115,7 @@ def fit_name(name: str) -> str:
 
 
 def _flaw(name: str) -> str | None:
-    """Return how to mend a name that cannot be a folder, or None."""
+    """Return how to correct a name that cannot be a folder name; None if it can."""
     if not name.strip():
         return "give a name, or leave the key out"
     if "/" in name or "\\" in name or name == "..":
@@ -165,7 +165,7 @@ def _without_sequence(stem: str, channel: int) -> str:
     """Drop a sequence's name, or nnU-Net's number of the channel, from the end of a file name."""
     end = WORDS.split(stem)[-1]
     start = stem.removesuffix(end)
-    numbered = end == f"{channel:04d}" and re.search(r"\d", start)  # patient_0000 is rather a patient
+    numbered = end == f"{channel:04d}" and re.search(r"\d", start)  # patient_0000 is more likely a patient
     return start.rstrip("_-. ") if end.lower() in SEQUENCES or numbered else stem
 
 

@@ -46,13 +46,13 @@ def load_split(
 ) -> Items:
     """Return the cases of a split.
 
-    A data set without ``validation`` gives a share of its training cases, by patient, see `shared.datasets.splits`.
+    Without a ``validation`` list, a share of the training cases is held back, by patient, see `shared.datasets.splits`.
 
     Args:
         dataset_dir: folder with a Decathlon-style ``dataset.json``.
         split: "training", "validation", "testing" or another list of that file.
         builtin_dir: the folder of the built-in phantoms, which are written on first use.
-        val_share: that share, in (0, 1).
+        val_share: the share that is held back, in (0, 1).
         maker: writes the phantoms.
 
     Raises:

@@ -62,8 +62,8 @@ def expand_datalist(dataset_json: str | os.PathLike, split: str) -> Items:
         other keys.
 
     Raises:
-        InputError: `read_datalist` fails, the split is absent or empty; or all items at fault, one line each: no image,
-            a path that is no text, a ``case_id`` that occurs twice or cannot be a folder name.
+        InputError: `read_datalist` fails, or the split is absent or empty; or one line per item that has no image, a
+            path that is not a text, or a ``case_id`` that occurs twice or cannot be a folder name.
     """
     source, content = Path(dataset_json).expanduser().absolute(), read_datalist(dataset_json)
     entries = content.get(split)

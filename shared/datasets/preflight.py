@@ -42,10 +42,10 @@ def preflight(
         items: lists of cases.
         channels: names of the channels of ``image``, in order; not used for pictures.
         output_dir: the folder of the run.
-        labels: values that a label map may hold, every case needs one then; None for cases without labels.
+        labels: values that a label map may hold; every case then needs one. None for cases without labels.
         pictures: the cases are pictures (PNG, JPG, TIFF, BMP, DICOM).
-        whole: read images to their end, False their headers alone. None reads them where there are labels: a training
-            stops at a damaged image, while inference goes on with the next case.
+        whole: read images to their end; False reads only their headers. None reads them to their end if there are
+            labels: a training stops at a damaged image, while inference goes on with the next case.
 
     Raises:
         InputError: every problem, one line each.

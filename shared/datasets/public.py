@@ -159,7 +159,7 @@ def _target(layout: Layout, out: str | os.PathLike | None) -> Path:
         except InputError:
             listed = None
         if listed != layout.name:
-            what = f"a list of {listed}" if listed else "a list that was not made here"
+            what = f"a list of {listed}" if listed else "a list that this program did not write"
             raise InputError(f"{target} is {what}: give another --out")
     return target.absolute()
 

@@ -11,16 +11,16 @@ from monai.data import MetaTensor
 from shared.core.errors import InputError
 
 SAME_PLACE = 1e-3  # mm; largest difference of any entry of two affines of one grid
-SAME_VOXEL = 1e-2  # of a voxel; the same for voxels below 0.1 mm
+SAME_VOXEL = 1e-2  # of a voxel's edge; replaces SAME_PLACE for voxels below 0.1 mm
 ROUNDING = 4e-7  # of the largest entry; NIfTI stores affines as float32
-SMALLEST, LARGEST = 1e-9, 1e9  # mm; sizes of voxels, and positions, that can be meant
+SMALLEST, LARGEST = 1e-9, 1e9  # mm; range of plausible voxel sizes and positions
 FLATTEST = 1e-6  # volume of a voxel over the product of its edges
 LARGEST_SHIFT = 0.25  # voxels; a pixel further from the centre of its voxel belongs to another grid
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes (left, posterior, superior) against NIfTI's (RAS)
 
 
 def check_affine(affine: np.ndarray) -> None:
-    """Check that an affine (mm) places every voxel somewhere.
+    """Check that an affine (mm) is finite, invertible and of a plausible size.
 
     Raises:
         ValueError: it is not finite, not invertible, or its sizes are absurd.
@@ -37,7 +37,7 @@ def check_affine(affine: np.ndarray) -> None:
 
 
 def same_affine(first: Any, other: Any) -> bool:
-    """Return True if no entry of two affines (mm) differs by more than files round."""
+    """Return True if no entry of two affines (mm) differs by more than the rounding in files."""
     return affine_difference(first, other) <= _tolerance(np.asarray(first, float))
 
 

@@ -1,4 +1,4 @@
-"""DICOM files of a folder: which there are, and whether their pixels can be decoded."""
+"""The DICOM files of a folder, and whether their pixels can be decoded."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check_pixels(piece: Any) -> None:
 def _check_decoder(syntax: Any) -> None:
     try:
         from pydicom.pixels import get_decoder
-    except ImportError:  # pydicom 2, of MONAI Label's environment, says it when it decodes
+    except ImportError:  # pydicom 2, in MONAI Label's environment, raises its own error when it decodes
         return
     try:
         decodable = get_decoder(syntax).is_available
@@ -78,6 +78,6 @@ def _check_decoder(syntax: Any) -> None:
 def _may_have_pixels(file: Path) -> bool:
     try:
         kind = pydicom.filereader.read_file_meta_info(file).get("MediaStorageSOPClassUID", "")
-    except Exception:  # a broken file; its reader says what is wrong
+    except Exception:  # a broken file; the function that reads it reports what is wrong
         return True
     return not NO_PIXELS.search(getattr(kind, "name", ""))

@@ -78,7 +78,7 @@ def frame_planes(image: pydicom.Dataset) -> list[Plane]:
     """Return where each frame of a file lies.
 
     Raises:
-        ValueError: a frame does not say so.
+        ValueError: a frame has no position, orientation or pixel spacing.
     """
     shape = int(image.Rows), int(image.Columns)
     return [
@@ -93,7 +93,7 @@ def frame_planes(image: pydicom.Dataset) -> list[Plane]:
 
 
 def functional_group(image: pydicom.Dataset, index: int, keyword: str) -> Any:
-    """Return what a multi-frame file says of one frame, or of all; an empty data set if it says nothing.
+    """Return a functional group of one frame, or the one that all frames share; an empty data set if there is none.
 
     Args:
         image: with functional groups.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def find_dicom_seg(path: str | os.PathLike) -> Path | None:
     """Return the DICOM SEG that a path names: itself, or the only DICOM file in a folder; else None.
 
-    None for a broken file too: its reader says what is wrong.
+    None for a broken file too: the function that reads it reports what is wrong.
     """
     file = only_dicom(str(path))
     if file is None:
@@ -42,8 +42,8 @@ def find_dicom_seg(path: str | os.PathLike) -> Path | None:
 def load_dicom_seg(file: Path, image: MetaTensor, where: str) -> MetaTensor:
     """Lay the segments of a DICOM SEG on the grid of an image.
 
-    highdicom's `Segmentation.get_volume` and `match_geometry` do not serve here: they refuse the sheared grid of a
-    tilted gantry, and drop pixels outside the image without a word.
+    highdicom's `Segmentation.get_volume` and `match_geometry` are not used: they refuse the sheared grid of a tilted
+    gantry, and silently drop pixels outside the image.
 
     Args:
         file: binary or label map; frames in any order, empty ones may be left out.

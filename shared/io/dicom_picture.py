@@ -14,7 +14,7 @@ from PIL import Image
 from shared.io.dicom_files import check_pixels, dicom_files
 from shared.io.memory import check_picture_size
 
-# attributes that say nothing if they are empty, as anonymisation leaves them, but stop highdicom
+# Anonymisation may leave these attributes empty. Empty ones carry no information, but highdicom fails on them.
 MAY_BE_EMPTY = (
     "NumberOfFrames",
     "RescaleSlope",
@@ -35,7 +35,7 @@ def find_dicom_picture(path: str | os.PathLike) -> Path | None:
     """
     files = list(dicom_files(Path(path).expanduser()))
     if len(files) > 1:
-        raise ValueError(f"the folder holds {len(files)} DICOM files; name the one")
+        raise ValueError(f"the folder holds {len(files)} DICOM files; give the path of one")
     return files[0] if files else None
 
 

@@ -27,7 +27,7 @@ from shared.io.dicom_stack import Plane
 
 MAKER = "MONAI bundle"
 FAMILY = dictionary.cid7162.ArtificialIntelligence
-ELSEWHERE = "{}: the label map {} does not lie in its grid: give what it was made from"
+ELSEWHERE = "{}: the label map {} does not lie in its grid: give the image that it belongs to"
 # attributes that the segmentation copies and needs
 OF_PICTURE = ["StudyInstanceUID"]
 OF_VOLUME = [*OF_PICTURE, "FrameOfReferenceUID"]

@@ -1,4 +1,4 @@
-"""A folder with one DICOM series as a volume: slices in the order of their positions, whatever their numbers say."""
+"""A folder with one DICOM series as a volume: slices are sorted by position, not by instance number or file name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
     """Return the slices of a folder in the order of `open_series`.
 
     Raises:
-        InputError: what that function refuses.
+        InputError: as `open_series`, for every slice or folder that it refuses.
     """
     try:
         slices = _slices(Path(folder))
@@ -55,7 +55,7 @@ def plane_of(piece: pydicom.Dataset) -> Plane:
     """Return where a slice lies.
 
     Raises:
-        ValueError: it does not say so.
+        ValueError: it has no position, orientation or pixel spacing.
     """
     return plane(
         piece.get("ImagePositionPatient"),

@@ -30,7 +30,7 @@ def check_memory(values: int) -> None:
 
 
 def check_picture_size(rows: int, columns: int) -> None:
-    """Check that a picture is not larger than pictures are, as one that is small on disk alone, and fits into memory.
+    """Check that a picture is not a decompression bomb (a small file with very many pixels) and fits into memory.
 
     Raises:
         InputError: it has more than 89 million pixels, or does not fit.

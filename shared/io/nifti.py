@@ -15,7 +15,7 @@ from shared.io.opened import OpenedVolume
 
 UNITS = {1: 1000.0, 3: 0.001}  # of NIfTI's xyzt_units, in mm: metre and micron; 2 is mm, 0 (unknown) counts as mm
 LENGTH_BITS = 7  # of xyzt_units
-BEST_RATIO = 1032  # deflate packs no more bytes into one
+BEST_RATIO = 1032  # the highest compression ratio of deflate
 CHUNK = 1 << 20
 DAMAGED = (OSError, EOFError, zlib.error)  # what reading a broken file raises
 

@@ -9,13 +9,13 @@ import numpy as np
 
 
 class OpenedVolume(NamedTuple):
-    """What the reader of any format returns.
+    """A volume as the readers of all formats return it.
 
     Args:
         shape: (X, Y, Z), (X, Y, Z, M) or (X, Y, Z, 1, M).
         affine: 4 x 4, from voxel indices to RAS, mm.
         voxels: reads the array of that shape, intensities rescaled as the file says.
-        surprises: voxels may be NaN or damaged, which only reading them shows.
+        surprises: the header does not exclude NaN or damaged voxels; only reading them does.
         step: difference between neighbouring values of a file that stores integers with a slope; else 0.
     """
 

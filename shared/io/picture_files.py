@@ -56,7 +56,7 @@ def load_picture(path: str | os.PathLike, where: str, grey: bool = False) -> Met
         return _with_meta(picture, path)
     if colourless and FIRST_GREY.acquire(blocking=False):
         logging.getLogger(__name__).warning(
-            f"{where}: a grey picture where colour is expected: repeated to three channels (said once)"
+            f"{where}: a grey picture where colour is expected: repeated to three channels (logged once)"
         )
     return _with_meta(picture.expand(3, -1, -1).contiguous(), path)
 
@@ -133,7 +133,7 @@ def _opened(path: str | os.PathLike, where: str, label: bool = True) -> Iterator
     Args:
         path: the file, or a folder that holds one DICOM file.
         where: case and role of the file, begins the messages.
-        label: a DICOM SEG is welcome.
+        label: accept a DICOM SEG.
     """
     source = Path(str(path)).expanduser()
     try:

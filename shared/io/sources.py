@@ -140,7 +140,7 @@ def _read(volume: OpenedVolume, path: Any, where: str) -> np.ndarray:
 
 
 def _refusal(error: Exception, path: Any, where: str) -> Exception:
-    """Turn what a library raised into one line; a line of ours that names the case stays."""
+    """Turn any error into an `InputError` of one line that names the case; one that already does is returned as is."""
     if isinstance(error, InputError):
         text = str(error)
         return error if text.startswith(f"{where}: ") else InputError(f"{where}: {path}: {text}")

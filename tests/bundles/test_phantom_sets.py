@@ -123,7 +123,7 @@ def test_a_set_of_another_recipe_is_refused(tmp_path, phantoms):
 def test_a_list_of_another_program_is_refused_and_kept(tmp_path, phantoms, content):
     path = tmp_path / "dataset.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match="not made here"):
+    with pytest.raises(InputError, match="this program did not write"):
         make(phantoms, tmp_path)
     assert path.read_text(encoding="utf-8") == content and not phantoms.seeds
 
@@ -131,6 +131,6 @@ def test_a_list_of_another_program_is_refused_and_kept(tmp_path, phantoms, conte
 @pytest.mark.parametrize("phantoms", ["fundus", "chest"], indirect=True)
 def test_a_folder_with_other_data_is_refused_and_kept(tmp_path, phantoms):
     (tmp_path / "scan.nii.gz").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match="'scan.nii.gz', which was not made here"):
+    with pytest.raises(InputError, match="'scan.nii.gz', which this program did not write"):
         make(phantoms, tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["scan.nii.gz"] and not phantoms.seeds

@@ -56,7 +56,7 @@ def test_a_folder_that_holds_one_image(tmp_path):
 
 def test_a_folder_that_holds_several(tmp_path):
     save_series(tmp_path, np.ones((5, 6, 3)), np.eye(4))
-    assert "the folder holds 3 DICOM files; name the one" in input_error(load_picture, tmp_path, "case a")
+    assert "the folder holds 3 DICOM files; give the path of one" in input_error(load_picture, tmp_path, "case a")
 
 
 @pytest.mark.parametrize(

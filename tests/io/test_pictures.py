@@ -125,7 +125,7 @@ def test_grey_is_repeated_and_that_is_said_once(tmp_path, caplog, monkeypatch):
         loaded = [LoadPictured("image")(item)["image"] for item in items]
     for picture in loaded:
         assert np.array_equal(shown(picture), np.repeat(grey[..., None], 3, axis=2))
-    line = "case 0: a grey picture where colour is expected: repeated to three channels (said once)"
+    line = "case 0: a grey picture where colour is expected: repeated to three channels (logged once)"
     assert caplog.messages == [line]
 
 

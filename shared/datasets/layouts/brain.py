@@ -178,7 +178,7 @@ LAYOUTS = [
         "https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html",
         atlas,
         channels=SEQUENCES,
-        note="T1 alone",
+        note="T1 only",
     ),
     Layout(
         "open_ms",
@@ -190,7 +190,7 @@ LAYOUTS = [
         "https://github.com/muschellij2/open_ms_data",
         open_ms,
         channels=SEQUENCES,
-        note="the shipped brain weights know patients 07 and 26",
+        note="the shipped brain weights were trained on patients 07 and 26",
         aliases=("open_ms_data",),
     ),
 ]

@@ -68,7 +68,7 @@ def rim_one_r3(files: Files) -> Iterator[Case]:
 def refuge(files: Files) -> Iterator[Case]:
     """REFUGE: ``{g,n}0001.jpg`` (training, Zeiss), ``V0001.jpg``, ``T0001.jpg`` (Canon); masks ``g0001.bmp`` ...
 
-    In a mask 0 is the cup, 128 the disc, 255 the background. All pictures of the Canon test, as an unseen camera.
+    In a mask 0 is the cup, 128 the disc, 255 the background. All Canon pictures are test cases, of an unseen camera.
     """
     for found in files.find(r"(?P<case>(?P<kind>[gnVT])\d{4})\.jpg"):
         case, picture, canon = found["case"], files.path(found), found["kind"].lower() in "vt"

@@ -1,4 +1,4 @@
-"""What a public data set looks like on disk: one `Layout` per data set, which finds `Case`s among `Files`."""
+"""The layout of a public data set on disk: one `Layout` per data set, which finds `Case`s among `Files`."""
 
 from __future__ import annotations
 

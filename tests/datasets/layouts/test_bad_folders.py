@@ -108,7 +108,7 @@ def test_all_problems_at_once(tmp_path):
 @pytest.mark.parametrize(
     "layout, folder, options, parts",
     [
-        ("acdc", "hearts", {"out": "foreign"}, ["foreign", "a list that was not made here", "another --out"]),
+        ("acdc", "hearts", {"out": "foreign"}, ["foreign", "a list that this program did not write", "another --out"]),
         ("acdc", "hearts", {"out": "list/mine.json"}, ["a file of the name dataset.json"]),
         ("acdc", "hearts", {"test_share": "half"}, ["--test_share is 'half'"]),
     ],
@@ -144,5 +144,5 @@ def test_the_command(tmp_path):
     assert (tmp_path / "kvasir_seg" / "dataset.json").is_file()
     assert "https://datasets.simula.no" in run[0].stdout and "train.json --dataset_dir" in run[0].stdout
     assert len(run[1].stdout.splitlines()) == 20
-    for done, line in ((run[2], "error: where is it?"), (run[3], "did you mean 'kvasir_seg'?")):
+    for done, line in ((run[2], "error: no folder given"), (run[3], "did you mean 'kvasir_seg'?")):
         assert done.returncode == 1 and line in done.stderr and len(done.stderr.splitlines()) == 1
