@@ -162,6 +162,6 @@ def misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> str:
     shapes = {
         name: (tuple(getattr(found[name], "shape", ())), tuple(wanted[name].shape)) for name in wanted if name in found
     }
-    other = [f"{name}: {ours} in place of {own}" for name, (ours, own) in sorted(shapes.items()) if ours != own]
+    other = [f"{name}: {given} in place of {own}" for name, (given, own) in sorted(shapes.items()) if given != own]
     parts = (("missing", missing), ("unknown", unknown), ("of another shape", other))
     return "; ".join(f"{len(names)} {what}, e.g. {names[0]}" for what, names in parts if names)

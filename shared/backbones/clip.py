@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from shared.backbones.clip_config import image_statistics
 from shared.backbones.clip_models import create_clip
-from shared.backbones.tuning import apply_tuning
+from shared.backbones.tuning import apply_tuning, freeze_batch_norm
 from shared.core.errors import InputError
 
 
@@ -146,10 +146,7 @@ class ClipImageEncoder(nn.Module):
     def train(self, mode: bool = True) -> ClipImageEncoder:
         """Set the mode; a frozen encoder stays in evaluation mode, and so does batch norm under LoRA."""
         super().train(mode and self.tuning != "frozen")
-        if self.tuning == "lora":
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        freeze_batch_norm(self)
         return self
 
 

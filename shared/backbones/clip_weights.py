@@ -78,7 +78,7 @@ def check_architecture(weights: dict[str, Tensor], path: str | Path | None, name
     hint = f": use {' or '.join(known[:3])}" if known else ""
     if given is None or wanted is None:
         tower = "a ViT" if given is not None else "another kind of image tower"
-        raise InputError(f"checkpoint {path}: holds {tower}, which CLIP {name} has not{hint}")
+        raise InputError(f"checkpoint {path}: holds {tower}, which CLIP {name} does not have{hint}")
     raise InputError(f"checkpoint {path}: a CLIP with {_say(given)} given for {name} with {_say(wanted)}{hint}")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from shared.backbones.checkpoint import load_strictly, read_checkpoint
-from shared.backbones.tuning import apply_tuning
+from shared.backbones.tuning import apply_tuning, freeze_batch_norm
 from shared.core.errors import InputError
 
 
@@ -90,10 +90,7 @@ class LiteMedSamEncoder(nn.Module):
     def train(self, mode: bool = True) -> LiteMedSamEncoder:
         """Set the mode; a frozen encoder stays in evaluation mode, and so does batch norm under LoRA."""
         super().train(mode and self.tuning != "frozen")
-        if self.tuning == "lora":
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        freeze_batch_norm(self)
         return self
 
 

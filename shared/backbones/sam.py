@@ -19,12 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shared.backbones.checkpoint import load_strictly, read_checkpoint
-from shared.backbones.tuning import TUNINGS as TUNINGS
+from shared.backbones.sam_attention import SamAttention, is_exporting
 from shared.backbones.tuning import apply_tuning
-from shared.backbones.tuning import merge_lora as merge_lora
 from shared.core.errors import InputError
-
-from .sam_attention import SamAttention, is_exporting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,8 +133,7 @@ def small_tokenizer(vocab_size: int, context_length: int) -> SimpleTokenizer:
         context_length: tokens per sentence.
     """
     lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode("utf-8").split("\n")
-    kept = "\n".join(
-        lines[: 1 + vocab_size - 512 - 2]
-    )  # a header; 512 byte tokens; 2 special tokens
+    merges = vocab_size - 512 - 2  # besides 512 tokens of bytes and 2 special ones
+    kept = "\n".join(lines[: 1 + merges])  # the first line is a header
     buffer: Any = io.BytesIO(gzip.compress(kept.encode("utf-8")))
     return SimpleTokenizer(buffer, context_length=context_length)

@@ -51,6 +51,14 @@ def apply_tuning(encoder: nn.Module, tuning: str, lora_rank: int = 4, targets: s
     encoder.train(encoder.training)
 
 
+def freeze_batch_norm(encoder: nn.Module) -> None:
+    """Put batch norm into evaluation mode under LoRA: its statistics would otherwise change with frozen weights."""
+    if encoder.tuning == "lora":
+        for module in encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
 def merge_lora(encoder: nn.Module) -> nn.Module:
     """Merge LoRA's matrices into the weights, in place: original names and shapes, ready for export.
 

@@ -270,7 +270,7 @@ def make_wrong_file(kind: str, folder, peer: nn.Module):
         ("html", "an HTML page"),
         ("safetensors", "not a safetensors file, or cut short"),
         ("wide", r"vision 48 wide, 8 deep, patch 16, .* given for test-vit with vision 32 wide.*: use test-vit-wide$"),
-        ("resnet", "holds another kind of image tower, which CLIP test-vit has not"),
+        ("resnet", "holds another kind of image tower, which CLIP test-vit does not have"),
         ("text alone", "not an open_clip model: it holds 30 tensors such as 'positional_embedding'"),
         ("lacks", r"does not fit CLIP test-vit: 20 missing, e.g. "),
         ("extra", "does not fit CLIP test-vit: 1 unknown, e.g. visual.adapter.weight"),

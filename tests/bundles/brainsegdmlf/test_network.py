@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.networks.utils import convert_to_onnx
 
-from shared.backbones.sam import build_sam_encoder, merge_lora
+from shared.backbones.sam import build_sam_encoder
+from shared.backbones.tuning import merge_lora
 from shared.core.errors import InputError
 
 
