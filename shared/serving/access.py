@@ -170,7 +170,7 @@ def _is_address(name: str) -> bool:
 
 
 def read_headers(scope: Scope) -> dict[str, str]:
-    """Return the headers by lower-case name; of a header that is sent twice, both values, which then fit nothing."""
+    """Return the headers by lower-case name; the values of a repeated one are joined, which no check accepts."""
     found: dict[str, str] = {}
     for key, value in scope["headers"]:
         name, text = key.decode("latin-1").lower(), value.decode("latin-1")

@@ -140,7 +140,7 @@ def save_label(original: Callable, tasks: Any, image: Any, params: Any, tag: Any
 
 @wrap(session, "create_session")
 def create_session(original: Callable, tasks: Any, uncompress: bool, expiry: int, files: list[Any]) -> Any:
-    """Open a session with images; of archives only zip files, whose entries cannot leave their folder."""
+    """Open a session with images; archives must be zip files, whose entries cannot leave their folder."""
     for file in files:
         check_file_name(file.filename, (".zip",) if uncompress else SERIES)
     return original(tasks, uncompress, expiry, files)

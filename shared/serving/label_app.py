@@ -32,11 +32,11 @@ INSTALL = (
 TRAINING = "monailabel"  # the config that trains on MONAI Label's list of images in place of a dataset.json
 WEIGHTS = "shipped_weights"  # a config that sets this key has weights of its own and is served as a model of its own
 SERVED = "model.pt"
-PURPOSES = ("train", "evaluate", "inference", "metadata", "options.schema")  # files that are no variant of a bundle
+PURPOSES = ("train", "evaluate", "inference", "metadata", "options.schema")  # files that are not a variant
 
 
 class Model(NamedTuple):
-    """What the server offers under one name: a bundle, or a bundle with one of its configs."""
+    """A model of the server: a bundle, or a bundle with one of its configs."""
 
     bundle: Path
     config: str | None = None

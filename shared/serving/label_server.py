@@ -66,7 +66,7 @@ def serve(
     command += ["--host", host, "--port", str(port), "--uvicorn_app", "shared.serving.guarded_server:app"]
     command += [word for key, value in options.items() for word in ("--conf", key, value.lower())]
     os.environ[ACCESS] = json.dumps({"host": host, "token": token, "allow_origins": origins})
-    # The server's `shared` is that of a bundle in the app, and the app is its folder: the checkout is out of its reach.
+    # The server imports `shared` from a bundle in the app and runs in the app's folder, never in the checkout.
     paths = [str(next(iter(names.values()))), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several GPUs it would look for multi_gpu_train.json

@@ -1,4 +1,4 @@
-"""New weights take the place of those that a server uses, and the earlier ones are kept."""
+"""Replace the weights that a server uses, and keep the earlier ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def publish_weights(ckpt_dir: str | os.PathLike, models_dir: str | os.PathLike) 
     kept = keep(served)
     with whole(served) as draft:
         shutil.copyfile(Path(ckpt_dir) / BEST, draft)
-    note = f"; those before are in {kept.name}" if kept else ""
+    note = f"; the earlier ones are in {kept.name}" if kept else ""
     print(f"inference uses the new weights {served}{note}", flush=True)
     return kept
 

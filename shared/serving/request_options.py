@@ -25,7 +25,7 @@ SERIES = (*IMAGES, "")  # files of a DICOM series often have no extension
 
 
 class Kind(NamedTuple):
-    """What a value must be: in words, and as a test."""
+    """A kind of value: its description, and a function that tells whether a value is of this kind."""
 
     words: str
     fits: Callable[[Any], bool]
