@@ -81,7 +81,7 @@ def test_page_follows_the_template(bundle):
     titles = [title.strip("* ") for title in re.findall(r"^#{2,3} (.+)$", page, re.MULTILINE)]
     assert page.startswith("# Model Title\n")
     assert [section for section in SECTIONS if section not in titles] == []
-    assert "no medical device" in page.lower()
+    assert "not a medical device" in page.lower()
 
 
 def test_package_has_a_name_of_its_own_and_needs_nothing_of_other_bundles(bundle):

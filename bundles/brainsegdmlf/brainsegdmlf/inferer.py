@@ -1,4 +1,4 @@
-"""Volumes through a network of slices: in axial slices, or in three planes whose logits are averaged."""
+"""Apply a network of slices to volumes: to axial slices, or to slices of three planes, whose logits are averaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to a server, which names one file per case: find the other sequences, and keep those that are asked for."""
+"""Find the sequences of a case for a label server, whose requests name one file per case, and keep the wanted ones."""
 
 from __future__ import annotations
 
@@ -139,5 +139,5 @@ def named_sequences(sequences: str | Sequence[str], channels: Sequence[str]) -> 
         if name not in known:
             raise InputError(f"no sequence {name!r}: {meant(name, known, choices)}")
     if not names:
-        raise InputError(f"sequences names none: {choices}")
+        raise InputError(f"sequences is empty: {choices}")
     return [known[name] for name in names]

@@ -20,7 +20,7 @@ from shared.datasets import preflight as checks
 from shared.datasets.case_names import check_name, qualify, tell_apart
 from shared.datasets.datalist import Items, expand_datalist, read_datalist
 
-SOURCE, UNSEEN = "source", "unseen"  # domains of cases whose list names none
+SOURCE, UNSEEN = "source", "unseen"  # default domains, for cases without one
 
 dataset_file = partial(cases.dataset_file, maker=make_fundus_phantoms)
 load_input = partial(cases.load_input, maker=make_fundus_phantoms)

@@ -1,4 +1,4 @@
-"""The figure of domain generalisation: what the domains lose that the network was not trained on."""
+"""The figure of domain generalisation: how much Dice and HD95 worsen on domains that were not in training."""
 
 from __future__ import annotations
 

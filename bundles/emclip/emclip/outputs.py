@@ -1,4 +1,4 @@
-"""What EM-CLIP returns in training; A classes with the background, S = A - 1 structures."""
+"""The output of EM-CLIP in training; A classes with the background, S = A - 1 structures."""
 
 from typing import NamedTuple
 

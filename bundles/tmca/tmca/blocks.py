@@ -93,7 +93,7 @@ class TargetEnhancement(nn.Module):
 
 
 def _open_attention(channels: int, text_channels: int, num_heads: int) -> TextToPixelAttention:
-    """Build an attention with an open gate: the block has a gate at zero itself, and two in a row hardly learn."""
+    """Build an attention whose gate is one: the block adds its own gate at zero, and two zero gates hardly learn."""
     attention = TextToPixelAttention(channels, text_channels, num_heads)
     nn.init.ones_(attention.gate)
     return attention

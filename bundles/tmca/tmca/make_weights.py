@@ -26,8 +26,8 @@ from tmca.phantoms.dataset import make_chest_phantoms  # noqa: E402
 CONFIGS = [str(BUNDLE / "configs" / name) for name in ("train.json", "qata.json")]
 
 
-# Small images first: they teach most in a fifth of the time. The last two steps repeat small and large images. In all
-# five hours on one core in float32, then two with bfloat16.
+# Small images first: the network learns most from them, in a fifth of the time. The last two steps repeat small and
+# large images. In total five hours on one core in float32, then two in bfloat16.
 REAL = {"epochs": 10, "val_interval": 5, "image_size": 128}
 MIXED = {"epochs": 10, "val_interval": 2, "image_size": 160, "learning_rate": 0.001}
 LARGE = {"epochs": 4, "val_interval": 4, "image_size": 224, "learning_rate": 0.001}

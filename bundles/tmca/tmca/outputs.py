@@ -1,4 +1,4 @@
-"""What TMCA returns in training."""
+"""The output of TMCA in training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AlignmentInput(NamedTuple):
 
 
 class TrainingOutput(NamedTuple):
-    """What the network returns in training.
+    """The network's output in training.
 
     masks: logits (B + R, 1, H / 2^i, W / 2^i), full resolution first: B images, then R of them without their sentence.
     alignment: of the B images; None without a text encoder or with `align` off.

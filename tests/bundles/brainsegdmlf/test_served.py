@@ -34,7 +34,7 @@ def test_named_sequences_alone_are_used(tmp_path):
     assert find({"image": "whole.nii.gz"})["image"] == "whole.nii.gz"
     assert FindSequencesd("image", CHANNELS, "t1")({"image": "x.nii.gz"})["image"] == [None, "x.nii.gz", None, None]
     assert_one_line(input_error(FindSequencesd("image", CHANNELS, "flare"), {"image": flair}), ["'flare'", "flair"])
-    assert_one_line(input_error(FindSequencesd("image", CHANNELS, " ,"), {"image": flair}), ["none", "t1ce"])
+    assert_one_line(input_error(FindSequencesd("image", CHANNELS, " ,"), {"image": flair}), ["empty", "t1ce"])
 
 
 def test_channels_not_named_become_zero():

@@ -18,7 +18,7 @@ def shape_rules(
     convex: Sequence[str] | None = None,
     drawn_size: Mapping[str, float] | None = None,
 ) -> list[MapTransform]:
-    """Return the transforms that clean the masks of ``pred`` up, in their order.
+    """Return the transforms that clean up the masks of ``pred``, in their order.
 
     Args:
         structures: names of the channels of ``pred``.
