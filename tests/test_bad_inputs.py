@@ -237,7 +237,7 @@ OTHERS: list[tuple[Callable[[Path, pytest.MonkeyPatch], Callable[[], Any]], list
     (case_named_as_a_path, ["case_id '../p01'", "cannot be a folder name", "leave out"]),
     (weights_that_are_a_list, ["model.pt hold a list, not a state_dict", "download or train again"]),
     (several_machines_without_torchrun, ["runs under torchrun", "torchrun --nproc_per_node=2"]),
-    (more_processes_than_cases, ["2 cases for 4 processes: each needs one in every list, start 2 or fewer"]),
+    (more_processes_than_cases, ["2 cases for 4 processes: each process needs a case of every list; start at most 2"]),
     (text_folder_of_another_kind, ["bert", "no config.json", "save_pretrained"]),
     (tag_for_a_text_folder, ["bert", "option 'pretrained' is for models of open_clip"]),
 ]

@@ -52,7 +52,7 @@ def own_share(items: list[Any], even: bool) -> list[Any]:
     if len(items) < processes:
         count = f"{len(items)} {'case' if len(items) == 1 else 'cases'}"
         raise InputError(
-            f"{count} for {processes} processes: each needs one in every list, start {len(items)} or fewer"
+            f"{count} for {processes} processes: each process needs a case of every list; start at most {len(items)}"
         )
     share = partition_dataset(items, num_partitions=processes, even_divisible=even)
     return list(share[idist.get_rank()])
