@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 @contextmanager
 def whole(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a hidden path beside `path` to write to, and rename it to `path` at the end.
+    """Yield a hidden path in the folder of `path` to write to, and rename it to `path` at the end.
 
     A reader sees the old file or the new one, never a part, even after a power failure. If writing fails, the draft is
     removed and the old file stays.
@@ -145,7 +145,7 @@ def _is_left_over(draft: Path, host: str, pid: int) -> bool:
     try:
         if host != _host():
             return time.time() - draft.stat().st_mtime > FOREIGN_DRAFT_S
-        os.kill(pid, 0)  # asks only: signal 0 is not delivered
+        os.kill(pid, 0)  # signal 0 only asks whether the process exists
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):
@@ -168,7 +168,7 @@ def _sync(path: Path) -> None:
 
 
 def _unwritable(error: Exception, folder: Path) -> str:
-    """Return why `folder` takes no file and what to do, or nothing if `error` has another cause."""
+    """Return why no file can be written to `folder` and what to do; empty if `error` has another cause."""
     numbers = {cause.errno or 0 for cause in causes(error) if isinstance(cause, OSError) and not _reads(cause, folder)}
     free_mb = shutil.disk_usage(folder).free / 1e6 if folder.is_dir() else FULL_MB
     if numbers.intersection(FULL) or free_mb < FULL_MB:

@@ -149,7 +149,7 @@ def _candidates(image: Any) -> Iterator[str]:
 
 
 def _common_name(image: Sequence[Any]) -> str:
-    """Return what the files of one case have in common without their sequences; empty for names of sequences alone."""
+    """Return the common part of a case's file names, without sequences; empty if the names are only sequences."""
     files = {channel: Path(path) for channel, path in enumerate(image) if not is_missing(path)}
     stems = [_without_sequence(_stem(file), channel) for channel, file in files.items()]
     if len(set(stems)) == 1 or not all(stems):

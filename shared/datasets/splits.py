@@ -1,4 +1,4 @@
-"""Splits by patient: all cases of a patient stand in one list."""
+"""Splits by patient: all cases of a patient belong to one list."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _pixels(seg: Segmentation) -> Iterator[tuple[Any, np.ndarray]]:
 
 
 def _segment(seg: Segmentation, index: int) -> int:
-    """Return the number that the ones of a frame stand for; 1 for a label map, which holds the numbers themselves."""
+    """Return the factor from a frame's values to segment numbers: its segment's number, or 1 for a label map."""
     if seg.SegmentationType == "LABELMAP":
         return 1
     return int(functional_group(seg, index, "SegmentIdentificationSequence").ReferencedSegmentNumber)

@@ -80,7 +80,7 @@ def _slices(folder: Path) -> list[pydicom.Dataset]:
         raise ValueError(f"the folder holds {len(series)} series; give each its own folder")
     for piece in slices:
         if int(piece.get("NumberOfFrames") or 1) > 1:
-            raise ValueError("a file with several frames lies beside other files: name that file")
+            raise ValueError("a file with several frames lies beside other files: give the path of that file")
         if int(piece.get("SamplesPerPixel") or 1) > 1:
             raise ValueError("its slices have colours")
         check_pixels(piece)

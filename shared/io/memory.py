@@ -61,7 +61,7 @@ def _free_in_system() -> int | None:
 
 
 def _free_in_container() -> int | None:
-    """Return what a control group (version 2) leaves; its file cache counts as free."""
+    """Return the bytes that the limit of a control group (version 2) leaves free; its file cache counts as free."""
     try:
         limit = int((CGROUP / "memory.max").read_text(encoding="utf-8"))
         used = int((CGROUP / "memory.current").read_text(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ STEPS = ("preflight", "network_def", "check_ckpt_dir", "load_initial", "load_wei
 def check(
     bundle: str, config_files: Sequence[str] = ("train",), words: Sequence[str] = (), **overrides: Any
 ) -> list[str]:
-    """Do what a run does before it trains or segments, and gather every problem.
+    """Run the checks that come before training or segmentation, and collect every problem.
 
     Checked are the overrides (names, types, ranges), the data (files, channels, geometry, labels, sentences), the
     output folder and the free space in it, the device, the network's options and the weights that it loads.
@@ -57,8 +56,7 @@ def check(
     given = workflow(overrides).parser
     read_words(given, configs)
     problems = wrong_overrides(given.get(), configs)
-    named = [re.search(r"override '([^']+)'", problem) for problem in problems]
-    wrong = {match[1] for match in named if match}
+    wrong = [key for key in overrides if any(f"override '{key}'" in problem for problem in problems)]
     rest = workflow({key: value for key, value in overrides.items() if key not in wrong})  # to see what else is wrong
     named_steps = str([rest.parser.get("initialize"), rest.parser.get("run")])
     rest.parser["initialize"] = ["$@start()"]
@@ -104,7 +102,7 @@ def _do(flow: ConfigWorkflow, step: str) -> None:
 
 
 def _attempt(step: Callable[[], Any]) -> list[str]:
-    """Return the lines of what a step finds wrong."""
+    """Run a step and return one line per problem that it finds."""
     try:
         step()
     except Exception as error:  # whatever it is, the user should see the rest too

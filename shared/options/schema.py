@@ -23,7 +23,7 @@ import torch
 from jsonschema import Draft7Validator, FormatChecker, ValidationError
 from jsonschema.validators import extend
 
-from shared.core.messages import meant, reason
+from shared.core.messages import reason
 
 FILE = "options.schema.json"
 Schema = Mapping[str, Any]
@@ -80,11 +80,12 @@ def is_computed(value: Any) -> bool:
 def _line(name: str, value: Any, option: Schema, error: ValidationError, default: Any) -> str:
     shown = f"override '{name}' is {value!r:.80}"
     if error.validator == "type":
+        default = next(iter(option.get("examples", [default])))
         example = default if isinstance(default, str) else json.dumps(default)
         advice = "" if default is None else f": e.g. --{name} {shlex.quote(example)}"
         return f"{shown} where {kind_of(option)} is expected{advice}"
     if error.validator == "enum":
-        return f"{shown}: {meant(str(value), option['enum'], 'choose one of ' + ', '.join(option['enum']))}"
+        return f"{shown}: choose one of {', '.join(option['enum'])}"
     if error.validator in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
         return f"{shown}: it must {_range(option.get('items', option))}"
     if error.validator in ("minItems", "maxItems"):
@@ -143,7 +144,7 @@ def _check_device(value: Any) -> bool:
 
 
 def _device(validator: Any, name: str, value: Any, option: Schema) -> Iterator[ValidationError]:
-    """Report a ``format`` that does not fit, in words of ours."""
+    """Report a value that does not fit its ``format``, with the reason and a remedy."""
     try:
         if name in _formats.checkers:
             _formats.check(value, name)
@@ -166,7 +167,7 @@ def _made_of(validator: Any, other: str, value: Any, option: Schema) -> Iterator
         unknown = [] if is_computed(values) else [v for v in values if v not in allowed]
         if unknown:
             listed = ", ".join(map(str, allowed))
-            message = f": '{name}' is made of {unknown[0]}, which is not a label ({listed}): add it to labels"
+            message = f"has '{name}' made of {unknown[0]}, which is not a label ({listed}): add it to labels"
             yield ValidationError(message)
             return
 

@@ -83,7 +83,7 @@ class CaseReport:
         }
 
     def tables(self) -> dict[str, Any]:
-        """Return what a subclass adds at the beginning of ``metrics.json``."""
+        """Return entries for the beginning of ``metrics.json``; subclasses override this."""
         return {}
 
     def write(

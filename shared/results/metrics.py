@@ -165,7 +165,7 @@ def _mask_metrics(pred: np.ndarray, label: np.ndarray, spacing: list[float] | No
 
 
 def _size_unit(axes: int, spacing: list[float] | None) -> tuple[str, str, float]:
-    """Return what the size of a mask is called, its unit and the size of one voxel in it."""
+    """Return the name of a mask's size (area or volume), its unit, and the size of one voxel in that unit."""
     if axes == 2:
         return ("area", "px", 1) if spacing is None else ("area", "mm2", math.prod(spacing))
     return ("volume", "voxels", 1) if spacing is None else ("volume", "ml", math.prod(spacing) / 1000)

@@ -28,8 +28,6 @@ from shared.results.measures import Measures, Spacing
 from shared.results.overlays import save_overlay
 from shared.results.prediction_index import PredictionIndex
 
-__all__ = ["PredictionHandler", "PredictionIndex"]
-
 Measure = Callable[[np.ndarray, Spacing], Measures]
 
 MAX_LINES = 20  # of each list in the terminal

@@ -90,7 +90,7 @@ TRAIN = {
     "tracking_run_name": NAME,
     "run_id": ENTRY,
 }
-# What viewers and MONAI Label itself add to a request; nothing of ours reads it, or the address of the request says it.
+# Options that viewers and MONAI Label add to a request; the bundles do not read them, or the address contains them.
 IGNORED = {"model", "image", "label", "labels", "label_info", "label_prompt", "description", "session", "strategy"}
 IGNORED |= {"roi", "slice", "foreground", "background", "reset_state", "selected_label_name"}
 
@@ -156,7 +156,7 @@ def _read(value: Any, kind: Kind) -> Any:
 
 
 def _kind_of(default: Any) -> Kind | None:
-    """Return what a value must be where the config has `default`; None for a default that no request may replace."""
+    """Return the kind of value that may replace `default` in the config; None if no request may replace it."""
     if isinstance(default, bool):
         return SWITCH
     if _is_number(default):

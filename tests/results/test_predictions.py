@@ -18,7 +18,8 @@ from shared.datasets.datalist import expand_datalist
 from shared.io.masks import save_prediction
 from shared.io.pictures import LoadPictured
 from shared.io.volumes import LoadSequencesd
-from shared.results.predictions import PredictionHandler, PredictionIndex
+from shared.results.prediction_index import PredictionIndex
+from shared.results.predictions import PredictionHandler
 
 OBLIQUE = np.array([[-0.8, 0.3, 0.1, 40], [0.2, 0.9, -0.6, -30], [0.1, 0.3, 2.9, 12], [0, 0, 0, 1]])
 

@@ -1,4 +1,4 @@
-"""EM aggregation of the deepest tokens, and what the loss reads from it: class scores and compactness."""
+"""EM aggregation of the deepest tokens, with class scores and compactness for the loss."""
 
 import torch
 from torch import Tensor

@@ -24,7 +24,7 @@ def _label(picture: Path, *masks: Path) -> Conversion:
 
 
 def _pairs(files: Files, patient: Callable[[str], str], published_test: bool) -> Iterator[Case]:
-    """Find pictures in ``img``, ``images`` or ``frames``, and masks ``<name>`` or ``mask_<name>`` in folders beside."""
+    """Find pictures in ``img``, ``images`` or ``frames``, and masks ``[mask_]<name>`` in the folders next to these."""
     sentences = read_sentences(files)
     for found in files.find(PICTURES):
         picture, stem = files.path(found), found["case"]

@@ -69,7 +69,7 @@ def _skull_strip(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[f
 
 
 def _label(anatomy: Anatomy, lesions: Lesions, mask: Array, spacing: Sequence[float]) -> Array:
-    """Return what a reader would mark: voxels of mostly lesion and little fluid, in spots of a visible size."""
+    """Return the label that a reader would draw: voxels of mostly lesion and little fluid, in spots of visible size."""
     marked = (lesions.volume > 0.5) & (anatomy.csf < 0.35) & mask
     spots, _ = ndimage.label(marked, np.ones((3, 3, 3)))
     large = np.bincount(spots.ravel()) * np.prod(spacing) >= SMALLEST_LESION
