@@ -35,11 +35,11 @@ from tests.bundles.brainsegdmlf import bad_input as brain
 from tests.bundles.brainsegdmlf import helpers as brain_helpers
 from tests.bundles.emclip import bad_input as emclip
 from tests.bundles.emclip import helpers as emclip_helpers
-from tests.bundles.release.helpers import WRITE
 from tests.bundles.running import ROOT, assert_lines, files, input_error
 from tests.bundles.tmca import bad_input as tmca
 from tests.bundles.tmca import helpers as tmca_helpers
 from tests.datasets.layouts.published import SETS
+from tests.making import WRITE_DATA
 
 TABLES: dict[str, tuple[ModuleType, ModuleType]] = {
     "brainsegdmlf": (brain, brain_helpers),
@@ -63,7 +63,7 @@ def stock(tmp_path_factory) -> Callable[[str], Stock]:
     def of(name: str) -> Stock:
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
-            WRITE[name](folder / "data")
+            WRITE_DATA[name](folder / "data")
             helpers = TABLES[name][1]
             tower = {"text_tower": True} if name == "emclip" else {}
             flow = helpers.workflow("infer", "inference", **helpers.INFER, **tower)
@@ -219,9 +219,9 @@ def tag_for_a_text_folder(folder, _):
 
 
 OTHERS: list[tuple[Callable[[Path, pytest.MonkeyPatch], Callable[[], Any]], list[str]]] = [
-    (unknown_layout, ["unknown layout 'brat2020'", "did you mean 'brats2021'?"]),
+    (unknown_layout, ["unknown layout 'brat2020'", "did you mean 'brats20"]),
     (layout_of_no_name, ["unknown layout 'cityscapes'", "there are brats2021, "]),
-    (layout_in_no_folder, ["absent is no folder", "BUSI"]),
+    (layout_in_no_folder, ["absent is not a folder", "BUSI"]),
     (layout_in_an_empty_folder, ["empty is empty: get it from https://scholar"]),
     (layout_of_another_set, ["hearts holds no Kvasir-SEG, e.g. images/", "https://datasets.simula.no"]),
     (list_of_another_set, ["a list of busi", "another --out"]),
@@ -235,7 +235,7 @@ OTHERS: list[tuple[Callable[[Path, pytest.MonkeyPatch], Callable[[], Any]], list
     (case_without_an_image, ["training[0]", "names no image", "give a path"]),
     (two_cases_of_a_name, ["case_id 'p01' occurs 2 times", "every case needs its own"]),
     (case_named_as_a_path, ["case_id '../p01'", "cannot be a folder name", "leave out"]),
-    (weights_that_are_a_list, ["model.pt hold a list, not a state_dict", "download or train again"]),
+    (weights_that_are_a_list, ["model.pt: holds a list, not a dictionary of tensors"]),
     (several_machines_without_torchrun, ["runs under torchrun", "torchrun --nproc_per_node=2"]),
     (more_processes_than_cases, ["2 cases for 4 processes: each process needs a case of every list; start at most 2"]),
     (text_folder_of_another_kind, ["bert", "no config.json", "save_pretrained"]),
@@ -265,7 +265,7 @@ def grey_for_colour(folder, monkeypatch):
 
 
 def no_sentence(folder, _):
-    WRITE["tmca"](folder / "data")
+    WRITE_DATA["tmca"](folder / "data")
     lists = json.loads((folder / "data" / "dataset.json").read_text())
     del lists["training"][0]["text"]
     (folder / "data" / "dataset.json").write_text(json.dumps(lists))

@@ -56,13 +56,13 @@ WRONG = [
     ({"device": "gpu"}, "'device' is 'gpu', which cannot be used"),
     ({"regions": {}}, "'regions' is empty: name at least one class"),
     ({"structures": {"disc": [1]}, "structure_values": [1, 2]}, "'structure_values' has 2 values for 1 classes (disc)"),
-    ({"labels": [0, 1], "structures": {"disc": [1, 2]}}, "'disc' is made of 2, which is not a label (0, 1)"),
+    ({"labels": [0, 1], "structures": {"disc": [1, 2]}}, "'disc' made of 2, which is not a label (0, 1)"),
     (
         {"labels": [0, 1], "nested_labels": [1, 7]},
         "'nested_labels' is [1, 7]: give a list of labels (of 0, 1), or null",
     ),
     ({"labels": [0, 1], "nested_labels": 1}, "'nested_labels' is 1 where a list of numbers is expected"),
-    ({"planes": "axal"}, "'planes' is 'axal': did you mean 'axial'?"),
+    ({"planes": "axal"}, "'planes' is 'axal': choose one of axial, all, auto"),
     ({"tuning": "some"}, "'tuning' is 'some': choose one of full, lora, frozen"),
 ]
 
