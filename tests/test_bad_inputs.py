@@ -26,7 +26,7 @@ from shared.datasets.datalist import expand_datalist
 from shared.datasets.public import make_datalist
 from shared.engine.checkpoints import RunCheckpoint
 from shared.engine.distributed import own_share, start_processes
-from shared.io import pictures
+from shared.io import picture_files, pictures
 from shared.options.check import check
 from shared.options.start_up import check_release
 from shared.serving.packaging import package
@@ -259,7 +259,7 @@ def test_the_table_is_long_enough():
 
 
 def grey_for_colour(folder, monkeypatch):
-    monkeypatch.setattr(pictures, "FIRST_GREY", threading.Lock())
+    monkeypatch.setattr(picture_files, "FIRST_GREY", threading.Lock())
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "p1.png")
     return lambda: pictures.LoadPictured("image")({"image": folder / "p1.png", "case_id": "p1"})
 
