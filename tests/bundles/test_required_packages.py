@@ -58,7 +58,9 @@ def plain(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-@pytest.mark.parametrize("bundle", ["brainsegdmlf", "emclip", "tmca"])
+@pytest.mark.parametrize(
+    "bundle", sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
+)
 def test_metadata_names_every_package(bundle):
     metadata = json.loads((ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     named = {"monai", "torch", "numpy", *OPTIONAL, *map(plain, metadata["required_packages_version"])}
