@@ -1,18 +1,29 @@
-"""Makers of small volumes and DICOM files for tests."""
+"""Makers of data for tests: volumes, DICOM files, brains, hearts, and one tiny data set per bundle."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pydicom
 from highdicom.legacy import LegacyConvertedEnhancedMRImage
+from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from scipy.ndimage import binary_dilation
 
 SHAPE = (6, 5, 4)
 AFFINE = np.array([[-1.0, 0, 0, 90], [0, 1.5, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+SEQUENCES = ("flair", "t1", "t1ce", "t2")
+BRAIN_SHAPE = (40, 48, 6)  # of the tiny cases, in RAS
+BRAIN_SPACING = (1.0, 1.0, 3.0)  # mm: what `pixdim` asks for, so that nothing is resampled
+HEART_SHAPE = (44, 36, 4)  # of the cardiac volumes: rows, columns, slices
+HEART_SPACING = (1.5, 1.5, 8.0)  # mm: what `pixdim` asks for, so that nothing is resampled
+SPLITS = ("training", "training", "validation", "testing")
 EMPTY = ("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
 
 
@@ -108,3 +119,108 @@ def radiograph(folder: Path, **change) -> Path:
         setattr(piece, name, value)
     piece.save_as(first)
     return first
+
+
+def make_brain(seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Four sequences (int16) and a label map in RAS: an ellipsoid in air, with two balls that are bright in FLAIR."""
+    random = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in BRAIN_SHAPE), indexing="ij"))
+    head = (grid**2).sum(0) < 0.9
+    voxels = np.stack(np.meshgrid(*(np.arange(n) for n in BRAIN_SHAPE), indexing="ij"))
+    label = np.zeros(BRAIN_SHAPE, np.int16)
+    for centre in ((12 + seed % 3, 18, 2), (27, 30 - seed % 4, 3)):
+        away = (voxels - np.array(centre).reshape(3, 1, 1, 1)) * np.array([1, 1, 2.5]).reshape(3, 1, 1, 1)
+        label[(away**2).sum(0) < 20] = 1
+    rim = binary_dilation(label) & (label == 0)
+    contrast = {"flair": 300, "t1": -80, "t1ce": -40, "t2": 200}
+    images = {}
+    for number, (name, lesion) in enumerate(contrast.items()):
+        smooth = 30 * np.sin(3 * grid[0] + number) + 20 * np.cos(2 * grid[1] + seed)
+        image = 400 + 50 * number + smooth + lesion * label + 0.3 * lesion * rim + random.normal(0, 8, BRAIN_SHAPE)
+        images[name] = np.where(head, image, 0).astype(np.int16)
+    return images, (label * head).astype(np.uint8)
+
+
+def brain_affine(angle: float = 0.0) -> np.ndarray:
+    """RAS mm of a grid with `BRAIN_SPACING`, tilted about the left-right axis by `angle` degrees."""
+    turn = np.deg2rad(angle)
+    tilt = np.array([[1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]])
+    result = np.eye(4)
+    result[:3, :3] = tilt @ np.diag(BRAIN_SPACING)
+    result[:3, 3] = [-18.5, -25, -7]
+    return result
+
+
+def brain_image(array: np.ndarray, codes: str = "RAS", angle: float = 0.0) -> nib.Nifti1Image:
+    """An array in RAS as a file with the axes `codes`; the same place in space."""
+    wanted = nib.orientations.axcodes2ornt(tuple(codes))
+    image = nib.Nifti1Image(array, brain_affine(angle))
+    turned = image.as_reoriented(nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), wanted))
+    return nib.Nifti1Image(np.asanyarray(turned.dataobj), turned.affine)
+
+
+def write_brain(folder: Path, name: str, seed: int, codes: str = "RAS", angle: float = 0.0) -> dict[str, Any]:
+    """Write one case; return its item with paths relative to `folder`."""
+    images, label = make_brain(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for sequence, array in [*images.items(), ("seg", label)]:
+        nib.save(brain_image(array, codes, angle), folder / f"{name}_{sequence}.nii.gz")
+    return {"image": [f"{name}_{sequence}.nii.gz" for sequence in SEQUENCES], "label": f"{name}_seg.nii.gz"}
+
+
+def make_heart(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A volume (int16) and its label map: a bright pool in a dark ring, a second pool beside it, and noise."""
+    random = np.random.default_rng(seed)
+    x, y, z = np.meshgrid(*(np.arange(n) for n in HEART_SHAPE), indexing="ij")
+    left = np.hypot(x - 24 - seed % 3, y - 20 + 0.3 * z)
+    right = np.hypot(x - 11 - seed % 3, y - 18)
+    label = np.select([left < 5, left < 8, right < 5], [1, 2, 3], 0).astype(np.uint8)
+    image = np.array([200, 700, 100, 650])[label] + random.normal(0, 30, HEART_SHAPE)
+    return image.astype(np.int16), label
+
+
+def write_hearts(folder: Path) -> Path:
+    """Four cases of a source vendor and one of each of two others, as NIfTI with a data list; its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "testing": []}
+    places = [("training", "A"), ("training", "A"), ("training", "A"), ("validation", "A")]
+    places += [("testing", "B"), ("testing", "C")]
+    for seed, (split, vendor) in enumerate(places):
+        for name, array in zip(("image", "label"), make_heart(seed)):
+            nib.save(nib.Nifti1Image(array, np.diag([*HEART_SPACING, 1])), folder / f"p{seed}_{name}.nii.gz")
+        item = {"image": f"p{seed}_image.nii.gz", "label": f"p{seed}_label.nii.gz", "domain": vendor}
+        lists[split].append({**item, "case_id": f"p{seed}"})
+    (folder / "dataset.json").write_text(json.dumps(lists))
+    return folder
+
+
+def write_pictures(folder: Path, disc: int, cup: int, text: str | None) -> None:
+    """Four pictures of 48 x 40 with a disc, and a cup in it where that has a value of its own."""
+    folder.mkdir()
+    lists: dict[str, list[dict[str, str]]] = {split: [] for split in SPLITS}
+    rows, columns = np.mgrid[:40, :48]
+    for number, split in enumerate(SPLITS):
+        away = np.hypot(rows - 18 - number, columns - 24 + number)
+        label = np.select([away < 5, away < 11], [cup, disc], 0).astype(np.uint8)
+        noise = np.random.default_rng(number).integers(0, 40, (40, 48, 3))
+        picture = (noise + 60 + 100 * (label > 0)[..., None] + 50 * (label == cup)[..., None]).astype(np.uint8)
+        Image.fromarray(picture if text is None else picture[..., 0]).save(folder / f"p{number}.png")
+        Image.fromarray(label).save(folder / f"p{number}_label.png")
+        item = {"image": f"p{number}.png", "label": f"p{number}_label.png", "domain": "ab"[split == "testing"]}
+        lists[split].append({**item, **({} if text is None else {"text": text})})
+    (folder / "dataset.json").write_text(json.dumps(lists))
+
+
+def write_brains(folder: Path) -> None:
+    """Four brains of four sequences."""
+    lists: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for number, split in enumerate(SPLITS):
+        lists[split].append({"case_id": f"p{number}", **write_brain(folder, f"p{number}", number)})
+    (folder / "dataset.json").write_text(json.dumps(lists))
+
+
+WRITE_DATA: dict[str, Callable[[Path], None]] = {
+    "brainsegdmlf": write_brains,
+    "emclip": lambda folder: write_pictures(folder, 100, 200, None),
+    "tmca": lambda folder: write_pictures(folder, 1, 1, "one infected area, lower left lung."),
+}

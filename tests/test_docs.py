@@ -16,12 +16,10 @@ from monai.bundle import __main__ as bundle_verbs
 
 from shared import __main__ as verbs
 from shared.options.overrides import wrong_overrides
-from tests.bundles.brainsegdmlf.helpers import affine, make_case
-from tests.bundles.emclip.helpers import make_heart
-from tests.bundles.release.helpers import SHORT, SMALL, TRAIN, WRITE
+from tests.bundles.facts import SHORT, SMALL, TRAIN
 from tests.bundles.running import PLAIN, ROOT
 from tests.docs_commands import Command, blocks, config_files, inline, parsed, problems
-from tests.making import save_series
+from tests.making import WRITE_DATA, brain_affine, make_brain, make_heart, save_series
 
 TASKS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *TASKS, *sorted(ROOT.glob("bundles/*/docs/*.md"))]
@@ -127,7 +125,7 @@ def home(tmp_path_factory) -> Path:
     (folder / "bundles").symlink_to(ROOT / "bundles")
     (folder / "data").mkdir()
     for data, bundle in (("brains", "brainsegdmlf"), ("eyes", "emclip"), ("chests", "tmca")):
-        WRITE[bundle](folder / "data" / data)
+        WRITE_DATA[bundle](folder / "data" / data)
     for hospital in ("hospital_a", "hospital_b"):
         (folder / "data" / hospital).symlink_to(folder / "data" / "brains")
     scans = folder / "scans"
@@ -135,7 +133,7 @@ def home(tmp_path_factory) -> Path:
     for number, sequence in enumerate(("flair", "t1", "t2")):
         shutil.copy(folder / "data" / "brains" / f"p0_{sequence}.nii.gz", scans / f"{sequence}.nii.gz")
         if sequence != "t2":
-            save_series(scans / "dicom" / sequence, list(make_case(0)[0].values())[number], affine())
+            save_series(scans / "dicom" / sequence, list(make_brain(0)[0].values())[number], brain_affine())
     shutil.copy(folder / "data" / "eyes" / "p0.png", scans / "eye.png")
     shutil.copy(folder / "data" / "chests" / "p0.png", scans / "chest.png")
     heart = make_heart(0)[0]

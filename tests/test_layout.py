@@ -79,3 +79,14 @@ def test_no_function_inspects_the_stack():
     code = [*FILES, *ROOT.glob("bundles/*/*/**/*.py"), *ROOT.glob("bundles/*/configs/*.json")]
     pattern = re.compile(r"inspect\.stack|currentframe|_getframe|f_locals|f_back|tb_frame")
     assert [str(path) for path in code if pattern.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_no_test_imports_another_test():
+    """Makers of data and helpers stand in support modules, whose names do not begin with ``test_``."""
+    found = {
+        (str(file.relative_to(ROOT)), name)
+        for file in (ROOT / "tests").rglob("*.py")
+        for name in imports(file)
+        if name.startswith("tests.") and any(part.startswith("test_") for part in name.split("."))
+    }
+    assert found == set()

@@ -13,9 +13,10 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
-from tests.bundles.release.helpers import NAMES, SHORT, SMALL, TRAIN, WRITE
+from tests.bundles.facts import NAMES, SHORT, SMALL, TRAIN
 from tests.bundles.running import PLAIN, ROOT, files
 from tests.bundles.tmca.helpers import NETWORK
+from tests.making import WRITE_DATA
 
 SETTINGS: dict[str, Any] = {
     name: {**PLAIN, **TRAIN, **SMALL[name], **SHORT[name], "epochs": 2} for name in NAMES
@@ -29,7 +30,7 @@ Weights = dict[str, torch.Tensor]
 
 def client(name: str, folder: Path, number: int) -> MonaiAlgo:
     """A hospital; the second one trains on the cases that the first one keeps for validation and testing."""
-    WRITE[name](folder / "data")
+    WRITE_DATA[name](folder / "data")
     if number:
         file = folder / "data" / "dataset.json"
         lists = json.loads(file.read_text())

@@ -9,9 +9,10 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from tests.bundles.release.helpers import NAMES, SHORT, SMALL, TRAIN, WRITE
+from tests.bundles.facts import NAMES, SHORT, SMALL, TRAIN
 from tests.bundles.running import ROOT, finish, workflow
 from tests.bundles.tmca.helpers import NETWORK
+from tests.making import WRITE_DATA
 
 SETTINGS: dict[str, dict[str, Any]] = {name: {**TRAIN, **SMALL[name], **SHORT[name], "epochs": 3} for name in NAMES}
 SETTINGS["tmca"] |= NETWORK
@@ -40,7 +41,7 @@ def train(
 
 @pytest.mark.parametrize(("name", "workers"), [(name, 1) for name in NAMES] + [("tmca", 0)])
 def test_interrupted_and_undisturbed_trainings_end_with_the_same_weights(name, workers, tmp_path):
-    WRITE[name](tmp_path / "data")
+    WRITE_DATA[name](tmp_path / "data")
     train(name, tmp_path / "data", tmp_path / "whole", workers)
     train(name, tmp_path / "data", tmp_path / "cut", workers, stop_after=1)
     train(name, tmp_path / "data", tmp_path / "cut", workers, resume=True)

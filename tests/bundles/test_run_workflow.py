@@ -7,13 +7,14 @@ import json
 import pytest
 from monai.bundle import run_workflow
 
-from tests.bundles.release.helpers import NAMES, WRITE
+from tests.bundles.facts import NAMES
 from tests.bundles.running import PLAIN, ROOT
+from tests.making import WRITE_DATA
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_run_workflow(name, tmp_path):
-    WRITE[name](tmp_path / "data")
+    WRITE_DATA[name](tmp_path / "data")
     config = str(ROOT / "bundles" / name / "configs" / "inference.json")
     places = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "masks")}
     run_workflow("ConfigWorkflow", config_file=config, workflow_type="infer", **places, **PLAIN)

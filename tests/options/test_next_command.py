@@ -11,10 +11,11 @@ import pytest
 from monai.bundle import ConfigParser
 
 from shared.options.next_command import config_files, inference_command
-from tests.bundles.release.helpers import SHORT, TRAIN, WRITE
+from tests.bundles.facts import SHORT, TRAIN
 from tests.bundles.running import ROOT, run_bundle
 from tests.docs_commands import config_files as named_files
 from tests.docs_commands import parsed, problems
+from tests.making import WRITE_DATA
 
 
 def command(bundle: str, files: tuple[str, ...] = (), **overrides: Any) -> str:
@@ -59,7 +60,7 @@ def test_outside_of_monai_there_are_no_files():
 
 def test_the_last_line_of_a_training_segments_with_its_weights(tmp_path):
     """With layers that inference would not have otherwise, in a file and in options."""
-    WRITE["tmca"](tmp_path / "data")
+    WRITE_DATA["tmca"](tmp_path / "data")
     configs = [f"bundles/tmca/configs/{name}.json" for name in ("train", "image_only")]
     options = {**TRAIN, **SHORT["tmca"], "backbone": "test_resnet", "norm": "batch", "detail_channels": [4, 8]}
     options |= {"device": "cpu", "dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "my run")}

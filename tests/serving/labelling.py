@@ -19,8 +19,7 @@ from scipy.ndimage import gaussian_filter
 from tmca.phantoms.dataset import make_chest_case
 
 from shared.serving import label_app
-from tests.bundles.brainsegdmlf.helpers import make_case, stored
-from tests.bundles.emclip.helpers import SPACING
+from tests.making import HEART_SPACING, brain_image, make_brain
 
 SENTENCES = ("unilateral pulmonary infection, one infected area, upper right lung.", "")
 KINDS = {"brainsegdmlf": "brain", "emclip": "eye", "emclip_cardiac": "heart", "tmca": "chest"}
@@ -132,10 +131,10 @@ def _item(image: Path, label: Path) -> dict[str, str]:
 
 def _brain(folder: Path, labels: Path, number: int) -> dict[str, str]:
     """Four sequences per case, one file each, in oblique PSR orientation and larger than a window."""
-    images, label = make_case(number)
+    images, label = make_brain(number)
     for name, array in images.items():
-        nib.save(stored(_larger(array, 3), "PSR", 9), folder / f"brain{number}_{name}.nii.gz")
-    nib.save(stored(_larger(label, 3), "PSR", 9), labels / f"brain{number}_flair.nii.gz")
+        nib.save(brain_image(_larger(array, 3), "PSR", 9), folder / f"brain{number}_{name}.nii.gz")
+    nib.save(brain_image(_larger(label, 3), "PSR", 9), labels / f"brain{number}_flair.nii.gz")
     return _item(folder / f"brain{number}_flair.nii.gz", labels / f"brain{number}_flair.nii.gz")
 
 
@@ -152,7 +151,7 @@ def _heart(folder: Path, labels: Path, number: int) -> dict[str, str]:
     image = np.where(label > 0, np.array([0, 700, 150, 650])[label], around).astype(float)
     noise = np.random.default_rng(number).normal(0, 25 + 150 * number, image.shape)
     image = gaussian_filter(image, (0.8, 0.8, 0)) + noise
-    affine = np.diag([-SPACING[0], SPACING[1], SPACING[2], 1])
+    affine = np.diag([-HEART_SPACING[0], HEART_SPACING[1], HEART_SPACING[2], 1])
     for place, array in ((folder, image.astype(np.int16)), (labels, label)):
         nib.save(nib.Nifti1Image(array, affine), place / f"heart{number}.nii.gz")
     return _item(folder / f"heart{number}.nii.gz", labels / f"heart{number}.nii.gz")

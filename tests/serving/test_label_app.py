@@ -15,8 +15,8 @@ import torch
 from shared.engine import precision
 from shared.serving import label_app
 from shared.serving.label_app import known_models, set_up
-from tests.bundles.brainsegdmlf.helpers import CHANNELS
 from tests.bundles.running import ROOT, assert_one_line, files, input_error, workflow
+from tests.making import SEQUENCES
 from tests.serving.labelling import (
     KINDS,
     SENTENCES,
@@ -129,7 +129,7 @@ def test_a_request_leaves_nothing_for_the_next(tasks, studies):
 
 def test_same_mask_as_an_ordinary_run(tasks, studies, tmp_path):
     item = studies["brainsegdmlf"][0]
-    image = [item["image"].replace("_flair", f"_{name}") for name in CHANNELS]
+    image = [item["image"].replace("_flair", f"_{name}") for name in SEQUENCES]
     flow = workflow(
         ROOT / "bundles" / "brainsegdmlf" / "configs", "infer", "inference", input=image, output_dir=str(tmp_path)
     )
@@ -141,7 +141,7 @@ def test_same_mask_as_an_ordinary_run(tasks, studies, tmp_path):
 
 def test_one_file_with_all_sequences_gives_the_same(tasks, studies, tmp_path):
     image = Path(studies["brainsegdmlf"][0]["image"])
-    volumes = [nib.load(str(image).replace("_flair", f"_{name}")) for name in CHANNELS]
+    volumes = [nib.load(str(image).replace("_flair", f"_{name}")) for name in SEQUENCES]
     whole = tmp_path / "whole.nii.gz"
     nib.save(
         nib.Nifti1Image(np.stack([v.get_fdata() for v in volumes], -1).astype(np.float32), volumes[0].affine), whole

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bundles.brainsegdmlf.helpers import BUNDLE, TRAIN, workflow, write_case
+from tests.bundles.brainsegdmlf.helpers import BUNDLE, TRAIN, workflow
 from tests.bundles.running import Run, recorded
+from tests.making import write_brain
 
 STORED = {  # how each case lies in its file: axes, tilt in degrees
     "train_a": ("RAS", 0),
@@ -28,7 +29,7 @@ STORED = {  # how each case lies in its file: axes, tilt in degrees
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    items = {name: write_case(folder, name, seed, *place) for seed, (name, place) in enumerate(STORED.items())}
+    items = {name: write_brain(folder, name, seed, *place) for seed, (name, place) in enumerate(STORED.items())}
     items["test_b"]["image"][1] = None
     splits = {"training": "train", "validation": "val", "testing": "test"}
     lists = {

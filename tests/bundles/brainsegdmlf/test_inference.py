@@ -10,20 +10,17 @@ import numpy as np
 import pytest
 from highdicom.seg import segread
 
-from tests.bundles.brainsegdmlf.helpers import (
-    CHANNELS,
-    INFER,
-    SHAPE,
-    affine,
-    in_ras,
-    infer,
-    make_case,
-    overlap,
-    stored,
-    workflow,
-    write_case,
+from tests.bundles.brainsegdmlf.helpers import INFER, in_ras, infer, overlap, workflow
+from tests.making import (
+    BRAIN_SHAPE,
+    SEQUENCES,
+    brain_affine,
+    brain_image,
+    make_brain,
+    save_frames,
+    save_series,
+    write_brain,
 )
-from tests.making import save_frames, save_series
 
 
 def result(output: Path, case_id: str) -> Path:
@@ -43,7 +40,7 @@ def assert_same_grid(prediction: Path, image: Path) -> None:
 def reference(tmp_path_factory, weights_dir) -> np.ndarray:
     """The mask of a case that is stored as RAS, in RAS."""
     folder = tmp_path_factory.mktemp("reference")
-    item = write_case(folder, "c", 20)
+    item = write_brain(folder, "c", 20)
     infer(folder / "out", weights_dir, input=[str(folder / name) for name in item["image"]], overlays=False)
     mask = in_ras(result(folder / "out", "c"))
     assert 0.01 < mask.mean() < 0.9, "a mask that can be compared"
@@ -79,7 +76,7 @@ def test_split_of_a_data_set(data_dir, weights_dir, tmp_path, capsys):
     ids=lambda value: str(value),
 )
 def test_order_of_the_axes_does_not_matter(tmp_path, weights_dir, reference, codes, angle):
-    item = write_case(tmp_path, "c", 20, codes, angle)
+    item = write_brain(tmp_path, "c", 20, codes, angle)
     paths = [tmp_path / name for name in item["image"]]
     infer(tmp_path / "out", weights_dir, input=list(map(str, paths)), overlays=False)
     assert_same_grid(result(tmp_path / "out", "c"), paths[0])
@@ -102,8 +99,8 @@ def test_input_as_text_with_a_missing_sequence(data_dir, weights_dir, tmp_path, 
 
 
 def test_four_dimensional_file(tmp_path, weights_dir, reference):
-    images, _ = make_case(20)
-    volumes = [stored(images[name], "LPS") for name in CHANNELS]
+    images, _ = make_brain(20)
+    volumes = [brain_image(images[name], "LPS") for name in SEQUENCES]
     data = np.stack([np.asanyarray(volume.dataobj) for volume in volumes], axis=-1)
     nib.save(nib.Nifti1Image(data, volumes[0].affine), tmp_path / "all.nii.gz")
     infer(tmp_path / "out", weights_dir, input=str(tmp_path / "all.nii.gz"))
@@ -114,9 +111,9 @@ def test_four_dimensional_file(tmp_path, weights_dir, reference):
 
 @pytest.mark.parametrize("kind", ["folders", "files"])
 def test_dicom(tmp_path, weights_dir, reference, kind):
-    images, _ = make_case(20)
+    images, _ = make_brain(20)
     save, end = (save_series, "") if kind == "folders" else (save_frames, ".dcm")
-    paths = [save(tmp_path / "p01" / f"{name}{end}", images[name], affine()) for name in CHANNELS]
+    paths = [save(tmp_path / "p01" / f"{name}{end}", images[name], brain_affine()) for name in SEQUENCES]
     infer(tmp_path / "out", weights_dir, input=paths)
     (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert entry["image"] == paths and entry["case_id"] == "p01"
@@ -129,7 +126,7 @@ def test_dicom(tmp_path, weights_dir, reference, kind):
 
 def test_resampling_ends_in_the_input_grid(tmp_path, weights_dir, reference):
     """Voxels of another size than `pixdim`: coarser in the plane, the mask still has the input's grid and place."""
-    item = write_case(tmp_path, "c", 20, "LPS", 10)
+    item = write_brain(tmp_path, "c", 20, "LPS", 10)
     paths = [tmp_path / name for name in item["image"]]
     infer(tmp_path / "out", weights_dir, input=list(map(str, paths)), pixdim=[1.3, 1.3, -1.0], overlays=False)
     assert_same_grid(result(tmp_path / "out", "c"), paths[0])
@@ -137,8 +134,8 @@ def test_resampling_ends_in_the_input_grid(tmp_path, weights_dir, reference):
 
 
 def test_a_slice(tmp_path, weights_dir):
-    images, _ = make_case(3)
-    for name in CHANNELS:
-        nib.save(nib.Nifti1Image(images[name][:, :, 2:3], affine()), tmp_path / f"s_{name}.nii.gz")
-    infer(tmp_path / "out", weights_dir, input=[str(tmp_path / f"s_{name}.nii.gz") for name in CHANNELS])
-    assert nib.load(result(tmp_path / "out", "s")).shape == (*SHAPE[:2], 1)
+    images, _ = make_brain(3)
+    for name in SEQUENCES:
+        nib.save(nib.Nifti1Image(images[name][:, :, 2:3], brain_affine()), tmp_path / f"s_{name}.nii.gz")
+    infer(tmp_path / "out", weights_dir, input=[str(tmp_path / f"s_{name}.nii.gz") for name in SEQUENCES])
+    assert nib.load(result(tmp_path / "out", "s")).shape == (*BRAIN_SHAPE[:2], 1)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from monai.bundle import load
 
-from tests.bundles.brainsegdmlf.helpers import BUNDLE, CHANNELS, CONFIGS, INFER, workflow
+from tests.bundles.brainsegdmlf.helpers import BUNDLE, CONFIGS, INFER, workflow
 from tests.bundles.running import PLAIN, ROOT, copy_bundle, finish, options, run_bundle
+from tests.making import SEQUENCES
 
 
 @pytest.mark.parametrize("place", ["root", "bundle", "elsewhere", "absolute"])
@@ -41,7 +42,7 @@ def test_command_line_from_an_unrelated_folder(packaged, data_dir, weights_dir, 
         copy_bundle(BUNDLE, tmp_path / "unpacked" / "brainsegdmlf")
         configs = tmp_path / "unpacked" / "brainsegdmlf" / "configs"
     (tmp_path / "here").mkdir()
-    paths = [data_dir / f"test_a_{name}.nii.gz" for name in CHANNELS]
+    paths = [data_dir / f"test_a_{name}.nii.gz" for name in SEQUENCES]
     text = f"['{paths[0]}',None,'{paths[2]}','{paths[3]}']"
     settings = {"input": text, "ckpt_dir": weights_dir, "output_dir": "out", **INFER, **PLAIN}
     done = run_bundle("--config_file", str(configs / "inference.json"), *options(settings), cwd=tmp_path / "here")

@@ -11,9 +11,9 @@ from ignite.engine import Events
 from monai.data import MetaTensor
 
 from shared.io.dicom_seg import save_dicom_seg
-from tests.bundles.brainsegdmlf.helpers import CHANNELS, CONFIGS, TRAIN, affine, make_case, train, workflow
+from tests.bundles.brainsegdmlf.helpers import CONFIGS, TRAIN, train, workflow
 from tests.bundles.running import finish, input_error, train_and_kill
-from tests.making import save_frames
+from tests.making import SEQUENCES, brain_affine, make_brain, save_frames
 
 
 def test_no_property_is_missing(trained):
@@ -104,9 +104,11 @@ def test_dicom_with_dicom_seg_as_labels(tmp_path):
     """What an archive holds: volumes in one file each, and corrected segmentations."""
     cases = []
     for number, name in enumerate(["a", "b"]):
-        images, label = make_case(number)
-        paths = [save_frames(tmp_path / name / f"{channel}.dcm", images[channel], affine()) for channel in CHANNELS]
-        drawn = MetaTensor(torch.as_tensor(label)[None], torch.as_tensor(affine()))
+        images, label = make_brain(number)
+        paths = [
+            save_frames(tmp_path / name / f"{channel}.dcm", images[channel], brain_affine()) for channel in SEQUENCES
+        ]
+        drawn = MetaTensor(torch.as_tensor(label)[None], torch.as_tensor(brain_affine()))
         codes = [["52988006", "SCT", "Lesion"]]
         seg = save_dicom_seg(drawn, paths[0], tmp_path / name / "label.dcm", ["lesion"], codes)
         cases.append({"case_id": name, "image": paths, "label": str(seg)})

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.bundles.emclip.helpers import CONFIGS, HEART, SPACING, infer, make_heart, train, workflow, write_hearts
+from tests.bundles.emclip.helpers import CONFIGS, infer, train, workflow
 from tests.bundles.running import input_error
+from tests.making import HEART_SHAPE, HEART_SPACING, make_heart, write_hearts
 
 CARDIAC = json.loads((CONFIGS / "cardiac.json").read_text())
 
@@ -39,7 +40,7 @@ def test_training_reports_three_structures_of_unseen_vendors(run):
 def test_a_volume_gets_a_mask_in_its_own_grid(run, hearts, tmp_path):
     """Also one that is stored along other axes and in other pixels than the network sees."""
     image, _ = make_heart(9)
-    straight = nib.Nifti1Image(image, np.diag([*SPACING, 1]))
+    straight = nib.Nifti1Image(image, np.diag([*HEART_SPACING, 1]))
     for name, volume in {
         "straight": straight,
         "turned": straight.as_reoriented(np.array([[1, -1], [0, 1], [2, -1]])),
@@ -58,7 +59,7 @@ def test_unseen_vendors_of_a_folder(run, hearts, tmp_path):
     infer(tmp_path, run / "models", ["inference", "cardiac"], dataset_dir=str(hearts), overlays=False)
     index = json.loads((tmp_path / "predictions.json").read_text())
     assert [entry["case_id"] for entry in index] == ["p4", "p5"]
-    assert nib.load(tmp_path / index[0]["prediction"]).shape == HEART
+    assert nib.load(tmp_path / index[0]["prediction"]).shape == HEART_SHAPE
 
 
 @pytest.mark.parametrize("order", [["train", "evaluate", "cardiac"], ["train", "cardiac", "evaluate"]])

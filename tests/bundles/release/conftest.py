@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from shared.serving.packaging import package
-from tests.bundles.release.helpers import NAMES, SHORT, SMALL, TRAIN, VERBS, Release, python
+from tests.bundles.facts import NAMES, SHORT, SMALL, TRAIN
+from tests.bundles.release.helpers import VERBS, Release, python
 
 
 @pytest.fixture(scope="session")

@@ -10,58 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 import shared
-from tests.bundles.brainsegdmlf.helpers import write_case
-from tests.bundles.running import ROOT, environment
-
-NAMES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/configs/train.json"))
-SMALL: dict[str, dict[str, Any]] = {
-    "brainsegdmlf": {"patch_size": [32, 32]},
-    "emclip": {"image_size": [32, 32]},
-    "tmca": {"image_size": 64},
-}
-SHORT: dict[str, dict[str, Any]] = {
-    "brainsegdmlf": {"patches_per_volume": 1},
-    "emclip": {"batch_size": 2, "cluster_pictures": 0},
-    "tmca": {"batch_size": 2},
-}
-TRAIN: dict[str, Any] = {"epochs": 1, "val_interval": 1, "overlays": 0, "num_workers": 0}
-SPLITS = ("training", "training", "validation", "testing")
-
-
-def write_pictures(folder: Path, disc: int, cup: int, text: str | None) -> None:
-    """Four pictures of 48 x 40 with a disc, and a cup in it where that has a value of its own."""
-    folder.mkdir()
-    lists: dict[str, list[dict[str, str]]] = {split: [] for split in SPLITS}
-    rows, columns = np.mgrid[:40, :48]
-    for number, split in enumerate(SPLITS):
-        away = np.hypot(rows - 18 - number, columns - 24 + number)
-        label = np.select([away < 5, away < 11], [cup, disc], 0).astype(np.uint8)
-        noise = np.random.default_rng(number).integers(0, 40, (40, 48, 3))
-        picture = (noise + 60 + 100 * (label > 0)[..., None] + 50 * (label == cup)[..., None]).astype(np.uint8)
-        Image.fromarray(picture if text is None else picture[..., 0]).save(folder / f"p{number}.png")
-        Image.fromarray(label).save(folder / f"p{number}_label.png")
-        item = {"image": f"p{number}.png", "label": f"p{number}_label.png", "domain": "ab"[split == "testing"]}
-        lists[split].append({**item, **({} if text is None else {"text": text})})
-    (folder / "dataset.json").write_text(json.dumps(lists))
-
-
-def write_volumes(folder: Path) -> None:
-    """Four brains of four sequences."""
-    lists: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    for number, split in enumerate(SPLITS):
-        lists[split].append({"case_id": f"p{number}", **write_case(folder, f"p{number}", number)})
-    (folder / "dataset.json").write_text(json.dumps(lists))
-
-
-WRITE: dict[str, Callable[[Path], None]] = {
-    "brainsegdmlf": write_volumes,
-    "emclip": lambda folder: write_pictures(folder, 100, 200, None),
-    "tmca": lambda folder: write_pictures(folder, 1, 1, "one infected area, lower left lung."),
-}
+from tests.bundles.facts import NAMES
+from tests.bundles.running import environment
+from tests.making import WRITE_DATA
 
 
 @dataclass
@@ -81,7 +33,7 @@ class Release:
         folder = self.folder / "data" / name
         if not folder.exists():
             folder.parent.mkdir(exist_ok=True)
-            WRITE[name](folder)
+            WRITE_DATA[name](folder)
         return folder
 
     def used(self, name: str) -> dict[str, Any]:

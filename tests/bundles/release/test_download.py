@@ -19,7 +19,8 @@ import pytest
 from monai.bundle import get_all_bundles_list, scripts
 
 import shared
-from tests.bundles.release.helpers import NAMES, SEVERAL, SMALL, Release, python
+from tests.bundles.facts import NAMES, SMALL
+from tests.bundles.release.helpers import SEVERAL, Release, python
 from tests.bundles.running import environment
 
 REPO, TAG = "owner/name", f"v{shared.__version__}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles.release.helpers import NAMES
+from tests.bundles.facts import NAMES
 
 
 @pytest.mark.slow

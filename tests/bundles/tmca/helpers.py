@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigWorkflow
+from tmca.network import TMCA
 
 from tests.bundles import running
 from tests.bundles.running import ROOT, finish
@@ -26,6 +28,10 @@ TRAIN: dict[str, Any] = {
     "attention_pictures": 1,
     "num_workers": 0,
 }
+LEFT = "bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
+RIGHT = "bilateral pulmonary infection, two infected areas, lower left lung and upper right lung."
+ONE = "unilateral pulmonary infection, one infected area, middle left lung."
+SMALL = {"backbone": "test_resnet", "channels": 16, "detail_channels": (4, 8, 16), "dropout": 0.0, "null_share": 0.0}
 SENTENCE = "unilateral pulmonary infection, one infected area, lower left lung."
 
 
@@ -49,3 +55,18 @@ def evaluate(data: Path, output: Path, weights: Path, names: tuple[str, ...] = (
 def infer(output: Path, weights: Path, names: str | list[str] = "inference", **override: Any) -> ConfigWorkflow:
     """Segment, in this process."""
     return finish(workflow("infer", names, output_dir=str(output), ckpt_dir=str(weights), **{**INFER, **override}))
+
+
+def build(seed=0, stir=False, **options):
+    """A small network; stirred, every parameter that learns is random, so that nothing hides behind a gate at zero."""
+    torch.manual_seed(seed)
+    network = TMCA(**SMALL | options)
+    if stir:
+        with torch.no_grad():
+            for parameter in filter(lambda p: p.requires_grad, network.parameters()):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def pictures(batch=2, height=64, width=64, seed=0):
+    return torch.rand(batch, 1, height, width, generator=torch.Generator().manual_seed(seed))
