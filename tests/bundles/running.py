@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -41,22 +42,28 @@ def finish(flow: ConfigWorkflow) -> ConfigWorkflow:
 
 @dataclass
 class Run:
-    """A training that is over: what it printed, and what `check_properties` missed before it."""
+    """A finished training: its text, what `check_properties` missed, the shipped weights' hash before and after."""
 
     flow: ConfigWorkflow
     output: Path
     text: str
     missing: list[str] | None
+    shipped: tuple[str | None, str | None]
 
 
-def recorded(flow: ConfigWorkflow, output: Path) -> Run:
-    """Run a workflow that writes to `output`."""
+def recorded(flow: ConfigWorkflow, output: Path, shipped: Path) -> Run:
+    """Run a workflow that writes to `output` and should leave the weights at `shipped` as they are."""
+
+    def digest() -> str | None:
+        return hashlib.sha1(shipped.read_bytes()).hexdigest() if shipped.exists() else None
+
+    before = digest()
     with contextlib.redirect_stdout(io.StringIO()) as text:
         flow.initialize()
         missing = flow.check_properties()
         flow.run()
         flow.finalize()
-    return Run(flow, output, text.getvalue(), missing)
+    return Run(flow, output, text.getvalue(), missing, (before, digest()))
 
 
 def train_and_kill(configs: Path, settings: dict[str, Any]) -> Path:

@@ -1,12 +1,90 @@
-"""What training in several processes must share with that in one."""
+"""Training in several processes, on one machine or two: gloo on CPUs here, nccl where there are GPUs."""
 
 from __future__ import annotations
 
 import json
+import os
+import time
 
+import ignite.distributed as idist
+import pandas as pd
 import pytest
+import torch.distributed as dist
+import torch.multiprocessing as processes
 
-from tests.bundles.running import ROOT
+from shared.datasets.cases import dataset_file
+from tests.bundles.brainsegdmlf.helpers import TRAIN, workflow
+from tests.bundles.emclip import helpers as emclip
+from tests.bundles.facts import FACTS
+from tests.bundles.running import ROOT, free_port, input_error, train_in_two
+
+
+def assert_brain_report(output):
+    assert pd.read_csv(output / "metrics.csv")["case_id"].tolist() == ["val_a", "val_b"]
+
+
+def assert_eye_report(output):
+    table = pd.read_csv(output / "domains.csv")
+    assert table["domain"].unique().tolist() == ["camera_a", *emclip.UNSEEN]
+    assert table["n"].tolist() == [2, 2, *[1] * 6]
+    assert len(list((output / "clusters").iterdir())) == 4
+
+
+def assert_chest_report(output):
+    assert len(pd.read_csv(output / "metrics.csv")) == 3
+    assert pd.read_csv(output / "sentences.csv")["sentence"].unique().tolist() == ["right", "none", "shuffled"]
+    assert len(list((output / "attention").iterdir())) == 1
+
+
+REPORTS = {"brainsegdmlf": assert_brain_report, "emclip": assert_eye_report, "tmca": assert_chest_report}
+
+
+def make(folder):
+    """Phantoms that take a second, as the real ones take longer."""
+    if not (folder / "dataset.json").exists():
+        time.sleep(1)
+        with open(folder / "log.txt", "a") as log:
+            log.write("made\n")
+        (folder / "dataset.json").write_text("{}")
+    return folder / "dataset.json"
+
+
+def ask_for_phantoms(rank, folder, port):
+    """What each of two processes of a machine does."""
+    for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", 2), ("LOCAL_WORLD_SIZE", 2)):
+        os.environ[name] = str(value)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    assert idist.get_world_size() == 2
+    assert dataset_file(folder, folder, maker=make).exists()
+    dist.destroy_process_group()
+
+
+def test_one_process_makes_the_phantoms(tmp_path):
+    processes.start_processes(ask_for_phantoms, (tmp_path, free_port()), nprocs=2, start_method="fork")
+    assert (tmp_path / "log.txt").read_text() == "made\n"
+
+
+RUNS = [("brainsegdmlf", 1), ("brainsegdmlf", 2), ("emclip", 1), ("tmca", 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, nodes", RUNS)
+def test_two_processes_train_one_network_and_write_one_report(name, nodes, prepared, tmp_path):
+    output, helpers = tmp_path / "out", FACTS[name].helpers
+    text = train_in_two(helpers.CONFIGS, prepared.data(name), output, helpers.TRAIN, nodes)
+    assert text.count(FACTS[name].cases) == 1
+    assert text.count(FACTS[name].best) == 1
+    assert pd.read_csv(output / "metrics.csv")["case_id"].is_unique
+    REPORTS[name](output)
+
+
+def test_without_torchrun(prepared, tmp_path, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    settings = {"dataset_dir": str(prepared.data("brainsegdmlf")), "output_dir": str(tmp_path / "out"), **TRAIN}
+    flow = workflow("train", ["train", "multi_gpu_train"], **settings)
+    flow.parser["device"] = {"_target_": "shared.engine.distributed.start_processes", "_requires_": "@code"}
+    assert "torchrun --nproc_per_node=2" in input_error(flow.initialize)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("bundle", ["emclip", "tmca"])

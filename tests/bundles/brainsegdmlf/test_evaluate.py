@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -29,21 +27,6 @@ def test_a_row_a_case(data_dir, weights_dir, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "BrainSegDMLF  2 cases (2 validation)" in text and "next" not in text
     assert not (tmp_path / "models").exists(), "evaluation is no training run"
-
-
-def test_properties_can_be_read_and_touch_no_weights(data_dir, weights_dir, tmp_path):
-    shutil.copytree(weights_dir, tmp_path / "models")
-    places = {"dataset_dir": str(data_dir), "ckpt_dir": str(tmp_path / "models"), "output_dir": str(tmp_path / "out")}
-    flow = workflow("train", EVALUATE, **places, **INFER)
-    flow.initialize()
-    assert not flow.check_properties()
-    assert (tmp_path / "models" / "model.pt").is_file()
-
-
-def test_same_numbers_as_training(data_dir, trained, tmp_path):
-    table = evaluate(tmp_path, dataset_dir=str(data_dir), ckpt_dir=str(trained.output / "models"))
-    end = pd.read_csv(trained.output / "metrics.csv").set_index("case_id")
-    pd.testing.assert_frame_equal(table, end, atol=1e-4)
 
 
 def test_another_split_with_a_missing_sequence(data_dir, weights_dir, tmp_path):

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+from emclip.phantoms.dataset import make_fundus_phantoms
 from monai.bundle import ConfigWorkflow
 
 from tests.bundles import running
@@ -35,3 +37,19 @@ def train(data: Path, output: Path, names: str | list[str] = "train", **override
 def infer(output: Path, weights: Path, names: str | list[str] = "inference", **override: Any) -> ConfigWorkflow:
     """Segment, in this process."""
     return finish(workflow("infer", names, output_dir=str(output), ckpt_dir=str(weights), **{**INFER, **override}))
+
+
+def make_data(folder: Path) -> Path:
+    """Write photographs of four cameras; return their folder."""
+    return make_fundus_phantoms(folder, num_training=4, num_validation=2, num_testing=1, progress=False).parent
+
+
+def save_weights(file: Path) -> None:
+    """Save untrained weights whose masks are neither empty nor full."""
+    torch.manual_seed(0)
+    network = workflow("infer", "inference", text_tower=True).parser.get_parsed_content("network_def")
+    with torch.no_grad():
+        last = network.queries.project[-1]
+        last.weight.normal_()
+        last.bias[-1] -= network.eval()(torch.rand(2, 3, 48, 32)).median()
+    torch.save(network.state_dict(), file)

@@ -20,21 +20,13 @@ def evaluate(output, **override):
     return flow, pd.read_csv(output / "metrics.csv").set_index("case_id")
 
 
-def test_same_numbers_as_training(data_dir, trained, tmp_path, capsys):
-    flow, table = evaluate(tmp_path, dataset_dir=str(data_dir), ckpt_dir=str(trained.output / "models"))
-    pd.testing.assert_frame_equal(table, pd.read_csv(trained.output / "metrics.csv").set_index("case_id"), atol=1e-4)
+def test_evaluation_reports_every_domain_and_needs_no_text_tower(data_dir, trained, tmp_path, capsys):
+    flow, _ = evaluate(tmp_path, dataset_dir=str(data_dir), ckpt_dir=str(trained.output / "models"))
     assert flow.parser.get_parsed_content("network_def").texts._encoder == [None], "no text tower"
     text = capsys.readouterr().out
     assert "EM-CLIP  5 cases (2 source, 3 unseen domains)" in text and "next" not in text
     assert sorted(path.name for path in (tmp_path / "overlays").iterdir()) == ["camera_a", *UNSEEN]
     assert not (tmp_path / "models").exists(), "evaluation is no training run"
-
-
-def test_properties_can_be_read(data_dir, weights_dir, tmp_path):
-    places = {"dataset_dir": str(data_dir), "ckpt_dir": str(weights_dir), "output_dir": str(tmp_path)}
-    flow = workflow("train", EVALUATE, **places, **INFER)
-    flow.initialize()
-    assert not flow.check_properties()
 
 
 def test_unseen_cases_alone(data_dir, weights_dir, tmp_path):

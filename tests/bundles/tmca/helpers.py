@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 from tmca.network import TMCA
+from tmca.phantoms.dataset import make_chest_phantoms
 
 from tests.bundles import running
 from tests.bundles.running import ROOT, finish
@@ -70,3 +71,20 @@ def build(seed=0, stir=False, **options):
 
 def pictures(batch=2, height=64, width=64, seed=0):
     return torch.rand(batch, 1, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def make_data(folder: Path) -> Path:
+    """Write synthetic X-rays with sentences; return their folder."""
+    return make_chest_phantoms(folder, 6, 3, 2, progress=False, workers=1).parent
+
+
+def save_weights(file: Path) -> None:
+    """Save untrained weights that listen to the sentence, and whose masks are neither empty nor full."""
+    network = workflow("infer", "inference", **NETWORK).parser.get_parsed_content("network_def").eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        masks = network.decoder.heads[-1]
+        masks.bias -= network(torch.rand(2, 1, 64, 64)).median()
+    torch.save(network.state_dict(), file)

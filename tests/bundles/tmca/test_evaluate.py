@@ -9,23 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.bundles.tmca.helpers import QUIET, TRAIN, evaluate, infer, workflow
+from tests.bundles.tmca.helpers import QUIET, evaluate, infer
 
 
-def test_same_numbers_as_training(data_dir, trained, tmp_path, capsys):
+def test_text_of_an_evaluation(data_dir, trained, tmp_path, capsys):
     evaluate(data_dir, tmp_path, trained.output / "models")
-    tables = [pd.read_csv(folder / "metrics.csv") for folder in (tmp_path, trained.output)]
-    pd.testing.assert_frame_equal(*tables, atol=1e-4)
     text = capsys.readouterr().out
     assert "TMCA  3 cases (3 validation)" in text and "next" not in text
     assert not (tmp_path / "models").exists(), "evaluation is no training run"
-
-
-def test_properties_can_be_read(data_dir, weights_dir, tmp_path):
-    places = {"dataset_dir": str(data_dir), "ckpt_dir": str(weights_dir), "output_dir": str(tmp_path)}
-    flow = workflow("train", ["train", "evaluate"], **places, **{**TRAIN, "epochs": 1})
-    flow.initialize()
-    assert not flow.check_properties()
 
 
 def test_metrics_are_those_of_the_files(data_dir, weights_dir, tmp_path):

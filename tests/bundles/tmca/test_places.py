@@ -4,29 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
-import torch
-from monai.bundle import load
 
-from tests.bundles.running import PLAIN, ROOT, copy_bundle, finish, options, run_bundle
+from tests.bundles.running import PLAIN, copy_bundle, options, run_bundle
 from tests.bundles.tmca.helpers import BUNDLE, INFER, NETWORK, SENTENCE, workflow
-
-
-@pytest.mark.parametrize("place", ["root", "bundle", "elsewhere"])
-def test_config_finds_its_bundle(place, data_dir, weights_dir, tmp_path, monkeypatch):
-    (tmp_path / "link").symlink_to(BUNDLE)
-    folder, configs = {
-        "root": (ROOT, Path("bundles/tmca/configs")),
-        "bundle": (BUNDLE, Path("configs")),
-        "elsewhere": (tmp_path, Path("link/configs")),
-    }[place]
-    monkeypatch.chdir(folder)
-    places = {"dataset_dir": str(data_dir), "ckpt_dir": str(weights_dir), "output_dir": str(tmp_path / "out")}
-    flow = finish(workflow("infer", "inference", configs, **places, **INFER, overlays=False))
-    assert Path(flow.bundle_root).resolve() == BUNDLE
-    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 2
 
 
 @pytest.mark.slow
@@ -45,19 +27,6 @@ def test_command_line_from_an_unrelated_folder(data_dir, weights_dir, tmp_path):
     assert "Traceback" not in done.stderr
     (entry,) = json.loads((tmp_path / "here" / "out" / "predictions.json").read_text())
     assert entry["image"] == [str(picture)] and entry["text"] == SENTENCE
-
-
-def test_monai_load(tmp_path, monkeypatch):
-    """`monai.bundle.load` of a folder that holds an unpacked bundle gives the network with its weights."""
-    copy_bundle(BUNDLE, tmp_path / "tmca")
-    (tmp_path / "tmca" / "models").mkdir()
-    network = workflow("infer", "inference").parser.get_parsed_content("network_def")
-    torch.save(network.state_dict(), tmp_path / "tmca" / "models" / "model.pt")
-    monkeypatch.chdir("/")
-    loaded = load("tmca", bundle_dir=str(tmp_path), source="github", repo="a/b/c")
-    wanted = network.state_dict()
-    assert all(torch.equal(value, wanted[key]) for key, value in loaded.state_dict().items())
-    assert loaded.eval()(torch.rand(1, 1, 32, 32), SENTENCE).shape == (1, 1, 32, 32)
 
 
 def test_shipped_weights_are_found_by_their_name(data_dir, weights_dir, tmp_path):
