@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import onnxruntime
@@ -13,7 +12,6 @@ from monai.bundle import ckpt_export, onnx_export
 
 from tests.bundles.tmca.helpers import BUNDLE, CONFIG, CONFIGS, NETWORK, workflow
 
-REAL = os.environ.get("BUNDLES_REAL_DATA")
 META = str(CONFIGS / "metadata.json")
 FILES = {"meta_file": META, "config_file": str(CONFIGS / "inference.json")}
 SIZE = (64, 96)
