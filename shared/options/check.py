@@ -61,7 +61,8 @@ def check(
     named_steps = str([rest.parser.get("initialize"), rest.parser.get("run")])
     rest.parser["initialize"] = ["$@start()"]
     problems += _attempt(rest.initialize)
-    for step in STEPS:
+    steps = STEPS[1:] if problems and "dataset_dir" not in overrides else STEPS  # no built-in data for a wrong command
+    for step in steps:
         if step == "network_def" or f"@{step}()" in named_steps:
             problems += _attempt(partial(_do, rest, step))
     return list(dict.fromkeys(problems))

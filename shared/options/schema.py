@@ -12,6 +12,7 @@ The file is JSON Schema (draft 2020-12), of which it uses what draft 7 has: MONA
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -90,6 +91,14 @@ def _line(name: str, value: Any, option: Schema, error: ValidationError, default
         return f"{shown}: it must {_range(option.get('items', option))}"
     if error.validator in ("minItems", "maxItems"):
         return f"{shown}: it takes {option['minItems']} {'numbers' if _is_numeric(option) else 'entries'}"
+    if error.validator == "minLength":
+        return f"override '{name}' is empty: give a folder"
+    if error.validator == "multipleOf":
+        return f"{shown}: it must be a multiple of {option['multipleOf']}"
+    if error.validator == "contains":
+        return f"{shown}: at least one number must be above 0"
+    if error.validator == "not":
+        return f"{shown}: an entry is 0; give a number of mm, or a negative one to keep the volume's own"
     if error.validator == "minProperties":
         return f"override '{name}' is empty: name at least one class and its label values"
     return f"override '{name}' {error.message}"
@@ -116,7 +125,7 @@ def _is_numeric(option: Schema) -> bool:
 
 
 def _is_number(_: Any, value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_integer(_: Any, value: Any) -> bool:

@@ -61,3 +61,10 @@ def test_weights_of_no_training_stop_a_training_in_their_folder_and_no_evaluatio
     (line,) = problems("train", **base)
     assert "model.pt was not written by a training" in line and "--ckpt_dir" in line
     assert find_problems("emclip", ["train", "evaluate"], **base) == []
+
+
+def test_a_typo_needs_no_built_in_data(here, tmp_path, monkeypatch):
+    monkeypatch.setattr("emclip.phantoms.dataset.make_fundus_phantoms", None)
+    lines = problems(epoch=5, builtin_dir=str(tmp_path / "builtin"), output_dir=str(tmp_path / "out"), device="cpu")
+    assert len(lines) == 1 and "did you mean 'epochs'" in lines[0]
+    assert not (tmp_path / "builtin").exists()

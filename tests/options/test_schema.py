@@ -62,6 +62,12 @@ WRONG = [
         "'nested_labels' is [1, 7]: give a list of labels (of 0, 1), or null",
     ),
     ({"labels": [0, 1], "nested_labels": 1}, "'nested_labels' is 1 where a list of numbers is expected"),
+    ({"image_size": 8}, "'image_size' is 8: it must be at least 16"),
+    ({"channels": 63, "image_size": 64}, "'channels' is 63: it must be a multiple of 4"),
+    ({"class_ratios": [0, 0]}, "'class_ratios' is [0, 0]: at least one number must be above 0"),
+    ({"pixdim": [0, 1, 1]}, "'pixdim' is [0, 1, 1]: an entry is 0"),
+    ({"learning_rate": float("inf")}, "'learning_rate' is inf where a number is expected"),
+    ({"output_dir": ""}, "'output_dir' is empty: give a folder"),
     ({"planes": "axal"}, "'planes' is 'axal': choose one of axial, all, auto"),
     ({"tuning": "some"}, "'tuning' is 'some': choose one of full, lora, frozen"),
 ]
