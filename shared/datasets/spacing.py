@@ -10,8 +10,10 @@ import nibabel as nib
 
 from shared.core.missing import present
 from shared.io.dicom_files import has_dicom
+from shared.io.nifti import LENGTH_BITS
 
 KNOWN = "mm"  # value of ``spacing`` in a data list; any other, such as "nominal", means that the size is unknown
+LENGTHS = (1, 2, 3)  # codes of metre, millimetre and micron in NIfTI's xyzt_units
 SCANNER = 1  # code of a NIfTI transform that comes from the scanner
 
 
@@ -36,5 +38,5 @@ def _is_known(path: Path) -> bool:
     if path.name.lower().endswith((".nii", ".nii.gz")):
         header: Any = nib.load(path).header
         codes = int(header["qform_code"]), int(header["sform_code"])
-        return header.get_xyzt_units()[0] != "unknown" or SCANNER in codes
+        return int(header["xyzt_units"]) & LENGTH_BITS in LENGTHS or SCANNER in codes
     return False

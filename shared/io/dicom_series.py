@@ -78,6 +78,10 @@ def _slices(folder: Path) -> list[pydicom.Dataset]:
         raise ValueError("a slice has no SeriesInstanceUID: a file cut short? copy the series again")
     if len(series) > 1:
         raise ValueError(f"the folder holds {len(series)} series; give each its own folder")
+    for word in ("PatientID", "FrameOfReferenceUID"):
+        values = {str(piece.get(word) or "").strip() for piece in slices} - {""}
+        if len(values) > 1:
+            raise ValueError(f"its slices have {len(values)} values of {word}; give each its own folder")
     for piece in slices:
         if int(piece.get("NumberOfFrames") or 1) > 1:
             raise ValueError("a file with several frames lies beside other files: give the path of that file")

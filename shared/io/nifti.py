@@ -33,14 +33,20 @@ def open_nifti(file: Path) -> OpenedVolume:
         The volume; its affine is in mm whatever the unit of the file.
 
     Raises:
-        ValueError: another format, colours, complex numbers, or fewer bytes than the header announces.
+        ValueError: another format, an invalid header, colours, complex numbers, or fewer bytes than the header
+            announces.
     """
     try:
         image: Any = nib.load(file)
     except (nib.filebasedimages.ImageFileError, *DAMAGED) as error:
         raise ValueError("not a NIfTI file, or a damaged one") from error
+    except ValueError as error:
+        raise ValueError(
+            "its header holds a vox_offset, or a rotation (quatern_b, quatern_c, quatern_d), that is invalid"
+        ) from error
     if not isinstance(image, (nib.Nifti1Pair, nib.MGHImage)):
         raise ValueError(f"{type(image).__name__} instead of NIfTI")
+    _check_codes(image)
     stored: Any = image.dataobj
     if stored.dtype.names:
         raise ValueError("its voxels are colours")
@@ -78,6 +84,18 @@ def _read(file: Path, image: Any) -> np.ndarray:
         return voxels
     except DAMAGED as error:
         raise ValueError("damaged or cut short: copy it again") from error
+
+
+def _check_codes(image: Any) -> None:
+    """Check the codes of both transforms as they stand in the file: nibabel replaces invalid ones by 0."""
+    if not isinstance(image, nib.Nifti1Pair):
+        return
+    header, place = type(image.header), image.file_map.get("header") or image.file_map["image"]
+    with place.get_prepare_fileobj("rb") as stream:
+        stored = header(stream.read(header.template_dtype.itemsize), check=False)
+    for word in ("sform_code", "qform_code"):
+        if int(stored[word]) not in nib.nifti1.xform_codes.value_set():
+            raise ValueError(f"its {word} is {int(stored[word])}, which NIfTI does not define: correct its header")
 
 
 def _check_size(file: Path, stored: Any) -> None:

@@ -26,6 +26,14 @@ def test_a_nifti_must_name_its_unit_or_its_scanner(tmp_path, options, known):
     assert spacing_is_known({"image": [None, path]}) == known
 
 
+def test_an_undefined_unit_is_unknown(tmp_path):
+    path = volume(tmp_path / "a.nii")
+    image = nib.load(path)
+    image.header["xyzt_units"] = 7
+    nib.save(image, tmp_path / "b.nii")
+    assert not spacing_is_known({"image": str(tmp_path / "b.nii")})
+
+
 def test_all_sequences_must_be_known(tmp_path):
     paths = [volume(tmp_path / "a.nii.gz", unit="mm"), volume(tmp_path / "b.nii.gz")]
     assert not spacing_is_known({"image": paths})

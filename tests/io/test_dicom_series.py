@@ -77,6 +77,11 @@ REFUSED = {
     "two numbers": (put("ImagePositionPatient", [1, 2], 1), "not made of finite numbers"),
     "orientation of length 2": (put("ImageOrientationPatient", [2, 0, 0, 0, 1, 0]), "two perpendicular directions"),
     "no right angle": (put("ImageOrientationPatient", [1, 0, 0, 0.6, 0.8, 0]), "two perpendicular directions"),
+    "two patients": (
+        lambda piece, index: setattr(piece, "PatientID", "ab"[index // 2]),
+        "its slices have 2 values of PatientID",
+    ),
+    "two frames of reference": (put("FrameOfReferenceUID", "1.2.3", 3), "2 values of FrameOfReferenceUID"),
     "no pixels": (without("PixelData", 1), "no pixels in it"),
     "half the pixels": (half_the_pixels, "fewer pixels than its header announces"),
 }

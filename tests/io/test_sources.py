@@ -96,6 +96,13 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no size": (lambda d: with_header(d / "a.nii", srow_x=[0] * 4, srow_y=[0] * 4, srow_z=[0] * 4), "a size of 0 mm"),
     "colours": (lambda d: voxels_of(d / "a.nii.gz", COLOURS), "colours"),
     "complex": (lambda d: voxels_of(d / "a.nii.gz", np.complex64), "complex numbers"),
+    "undefined sform": (lambda d: with_header(d / "a.nii.gz", sform_code=99), "its sform_code is 99"),
+    "undefined qform": (lambda d: with_header(d / "a.nii", qform_code=-3), "its qform_code is -3"),
+    "offset": (lambda d: with_header(d / "a.nii", vox_offset=np.nan), "its header holds a vox_offset"),
+    "rotation": (
+        lambda d: with_header(d / "a.nii", sform_code=0, qform_code=1, quatern_b=2),
+        "a rotation (quatern_b, quatern_c, quatern_d), that is invalid",
+    ),
     "NaN voxel": (lambda d: not_finite(d / "a.nii"), "1 NaN or infinite voxels"),
     "folder without DICOM": (lambda d: d, "no DICOM file in this folder"),
 }
