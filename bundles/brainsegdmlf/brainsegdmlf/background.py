@@ -16,7 +16,8 @@ class ZeroBackgroundd(MapTransform):
 
     Files with an intercept decode empty space to a small constant; nonzero normalisation and the search for missing
     sequences would take it for tissue. The value of the first voxel counts as background if at least a tenth of all
-    voxels have it; images with noise in the air stay unchanged.
+    voxels have it; images with noise in the air stay unchanged. A channel without a value above zero, as CT units may
+    give, is shifted by its background instead, so that its tissue lies above zero.
 
     Args:
         keys: keys of images (M, X, Y, Z).
@@ -32,5 +33,9 @@ class ZeroBackgroundd(MapTransform):
             air = (plain.flatten(1) == first[:, None]).view(plain.shape)
             constant = (first != 0) & (air.flatten(1).float().mean(dim=1) >= BACKGROUND_SHARE)
             if constant.any():
-                result[key] = image.masked_fill(air & constant.view(-1, *[1] * (plain.ndim - 1)), 0)
+                zeroed = image.masked_fill(air & constant.view(-1, *[1] * (plain.ndim - 1)), 0)
+                below = constant & (plain.flatten(1) <= 0).all(dim=1) & (zeroed != 0).flatten(1).any(dim=1)
+                for channel in below.nonzero().flatten().tolist():
+                    zeroed[channel] = plain[channel] - first[channel]
+                result[key] = zeroed
         return result
