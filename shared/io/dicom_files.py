@@ -14,6 +14,15 @@ import pydicom
 from shared.core.errors import InputError
 
 NO_PIXELS = re.compile("Presentation State|Structured|SR Storage|Key Object|Directory|Encapsulated|RT (?!Image|Dose)")
+OF_PIXELS = (
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+)
 DECODE = "install python-gdcm (pip install python-gdcm), or decompress the files, e.g. with gdcmconv --raw"
 
 
@@ -49,10 +58,13 @@ def check_pixels(piece: Any) -> None:
 
     Raises:
         InputError: no decoder is installed for its compression.
-        ValueError: pixels are missing.
+        ValueError: pixels are missing, or an attribute that describes them.
     """
     if "PixelData" not in piece:
         raise ValueError("no pixels in it: a file cut short? copy it again")
+    for word in OF_PIXELS:
+        if piece.get(word) in (None, ""):
+            raise ValueError(f"no {word} in its DICOM header: export the image again")
     syntax = piece.file_meta.TransferSyntaxUID
     if syntax.is_compressed:
         _check_decoder(syntax)

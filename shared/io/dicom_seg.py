@@ -29,7 +29,7 @@ MAKER = "MONAI bundle"
 FAMILY = dictionary.cid7162.ArtificialIntelligence
 ELSEWHERE = "{}: the label map {} does not lie in its grid: give the image that it belongs to"
 # attributes that the segmentation copies and needs
-OF_PICTURE = ["StudyInstanceUID"]
+OF_PICTURE = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"]
 OF_VOLUME = [*OF_PICTURE, "FrameOfReferenceUID"]
 OF_SLICE = [*OF_VOLUME, "SliceThickness"]
 # attributes that may be empty (type 2)
@@ -127,12 +127,13 @@ def _on_volume(pred: MetaTensor, path: Any) -> tuple[list[pydicom.Dataset], np.n
         planes = frame_planes(sources[0]) if file else [plane_of(piece) for piece in sources]
     except ValueError as error:
         raise error if isinstance(error, InputError) else InputError(f"{path}: {error}") from error
-    _require(sources[0], OF_VOLUME, path)
+    for source in sources:
+        _require(source, OF_VOLUME, path)
     return sources, on_planes(pred, planes, path)
 
 
 def _require(source: pydicom.Dataset, words: Sequence[str], path: Any) -> None:
-    if lacking := [word for word in words if word not in source]:
+    if lacking := [word for word in words if source.get(word) in (None, "")]:
         raise InputError(
             f"{path}: no {lacking[0]} in its DICOM files, which a DICOM SEG must name: leave dicom_seg out"
         )

@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 
 from shared.core.errors import InputError, OutputError
+from shared.core.messages import reason
 from shared.core.missing import is_missing, present
 from shared.datasets.spacing import spacing_is_known
 from shared.io.dicom_picture import find_dicom_picture
@@ -175,10 +176,11 @@ class PredictionHandler:
         target = prediction.with_name(f"{name}_seg.dcm")
         try:
             return self.dicom_seg(self._numbered(pred), series, target, self.class_names)
-        except OutputError:
+        except (OutputError, OSError, MemoryError):
             raise
-        except InputError as error:  # the mask is written, and the next case may be convertible
-            warnings.warn(f"no DICOM SEG for case {name}: {error}", stacklevel=2)
+        except Exception as error:  # the mask is written, and the next case may be convertible
+            why = error if isinstance(error, InputError) else reason(error)
+            warnings.warn(f"no DICOM SEG for case {name}: {why}", stacklevel=2)
             return None
 
     def _numbered(self, pred: MetaTensor) -> MetaTensor:

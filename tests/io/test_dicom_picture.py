@@ -110,6 +110,16 @@ def test_without_a_usable_window_a_picture_is_stretched(tmp_path, name):
     np.testing.assert_allclose(load_picture(file, "case a", grey=True)[0], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("word", ["Rows", "PhotometricInterpretation", "SamplesPerPixel"])
+def test_a_missing_attribute_is_named(tmp_path, word):
+    file = radiograph(tmp_path)
+    image = pydicom.dcmread(file)
+    delattr(image, word)
+    image.save_as(file)
+    line = input_error(load_picture, file, "case a")
+    assert f"(no {word} in its DICOM header: export the image again)" in line and "\n" not in line
+
+
 def test_the_first_usable_window_counts(tmp_path):
     several = radiograph(tmp_path / "a", WindowCenter=[200, 150], WindowWidth=[0, 101])
     piece, single = pydicom.dcmread(several), tmp_path / "single.dcm"

@@ -103,6 +103,23 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
     assert not target.exists() and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("word", ["SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID"])
+@pytest.mark.parametrize("kind", ["series", "picture"])
+def test_an_image_without_its_identifier_is_one_line(tmp_path, word, kind):
+    folder, target = tmp_path / "series", tmp_path / "p_seg.dcm"
+    if kind == "series":
+        _, label = prediction(series(folder, np.eye(4)))
+    else:
+        radiograph(folder, SliceThickness="2")
+        label = MetaTensor(torch.ones(1, 6, 5))
+    for file in folder.iterdir():
+        piece = pydicom.dcmread(file)
+        delattr(piece, word)
+        piece.save_as(file)
+    assert f"no {word} in its DICOM files" in input_error(save_dicom_seg, label, folder, target, NAMES, CODES)
+    assert not target.exists()
+
+
 def test_a_real_scanner_s_series(tmp_path):
     """Five CT slices that pydicom ships: the mask is found on the slices, and at the places, where it was set."""
     folder = SHIPPED / "98892001" / "CT5N"

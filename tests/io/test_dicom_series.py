@@ -82,6 +82,9 @@ REFUSED = {
         "its slices have 2 values of PatientID",
     ),
     "two frames of reference": (put("FrameOfReferenceUID", "1.2.3", 3), "2 values of FrameOfReferenceUID"),
+    "no Rows": (without("Rows", 1), "no Rows in its DICOM header"),
+    "no colour": (without("PhotometricInterpretation"), "no PhotometricInterpretation in its DICOM header"),
+    "no samples": (without("SamplesPerPixel"), "no SamplesPerPixel in its DICOM header"),
     "no pixels": (without("PixelData", 1), "no pixels in it"),
     "half the pixels": (half_the_pixels, "fewer pixels than its header announces"),
 }

@@ -191,3 +191,18 @@ def test_measures_stand_beside_the_mask(tmp_path, capsys, spacing, key, volume):
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert list(table["case_id"]) == ["ED", "ES"] and list(table[key]) == [volume, 0.4 * volume]
     assert ("2 of them measured in voxels" in capsys.readouterr().out) == (spacing is None)
+
+
+def test_a_dicom_seg_that_fails_is_one_warning(tmp_path):
+    """The mask counts, whatever highdicom finds wrong with the images."""
+
+    def fail(*_: object) -> None:
+        raise AttributeError("'FileDataset' object has no attribute 'SeriesInstanceUID'\nsecond line")
+
+    items = [{"case_id": "p1", "image": str(tmp_path)}]
+    handler = PredictionHandler(tmp_path / "out", items, ["t1"], ["lesion"], overlays=False, dicom_seg=fail)
+    state = SimpleNamespace(batch=[{"case_id": "p1"}], output=[{"pred": MetaTensor(torch.zeros(1, 4, 4, 4))}])
+    with pytest.warns(UserWarning, match="^no DICOM SEG for case p1: [^\n]*'SeriesInstanceUID'$"):
+        handler._write(SimpleNamespace(state=state))
+    assert (tmp_path / "out" / "p1" / "p1_seg.nii.gz").is_file()
+    assert handler.index.entries["p1"]["case_id"] == "p1"
