@@ -29,13 +29,19 @@ def read_datalist(dataset_json: str | os.PathLike) -> dict[str, Any]:
         Its content.
 
     Raises:
-        InputError: the file is absent, not JSON, or not a JSON object.
+        InputError: the file is absent, not UTF-8, not JSON, or not a JSON object.
     """
     source = Path(dataset_json).expanduser().absolute()
     if not source.is_file():
         raise InputError(f"data list {source} not found: give --dataset_dir a folder that holds a dataset.json")
     try:
-        content = json.loads(source.read_text(encoding="utf-8-sig"))
+        text = source.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"data list {source} is not UTF-8 text: save it as UTF-8") from error
+    if "\0" in text:  # UTF-16 or UTF-32 without a byte order mark
+        raise InputError(f"data list {source} is not UTF-8 text: save it as UTF-8")
+    try:
+        content = json.loads(text)
     except ValueError as error:
         raise InputError(f"data list {source} is not JSON ({error}): correct or rewrite it") from error
     except RecursionError as error:
@@ -98,11 +104,13 @@ def parse_input(text: str | os.PathLike | Sequence[str | None] | None) -> dict:
         ``{"image": absolute path or list of absolute paths and None, "case_id": name of the file or folder}``.
 
     Raises:
-        InputError: nothing is given, or every entry of the list is missing.
+        InputError: nothing is given, every entry of the list is missing, or its closing bracket is.
     """
     listed = isinstance(text, str) and text.strip().startswith("[") and text.strip().endswith("]")
     if isinstance(text, str) and listed and not os.path.exists(text):
         text = [part.strip().strip("'\"") for part in text.strip()[1:-1].split(",")]
+    elif isinstance(text, str) and text.strip().startswith("[") and "]" not in text and not os.path.exists(text):
+        raise InputError(f"--input {text!r:.80} begins a list and does not close it: add ']' at its end")
     if not present(text):
         raise InputError(f"--input {text!r} names no file: give a path, or a list with one path or None per sequence")
     image = _absolute(text, Path.cwd(), "--input")

@@ -134,6 +134,15 @@ def test_bad_list_is_one_line(tmp_path, content, parts):
         assert part in message
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_a_list_that_is_not_in_utf_8_is_one_line_in_plain_words(tmp_path, encoding):
+    path = tmp_path / "dataset.json"
+    path.write_text('{"training": [{"image": "Müller.png"}]}', encoding=encoding)
+    with pytest.raises(InputError) as caught:
+        expand_datalist(path, "training")
+    assert str(caught.value) == f"data list {path} is not UTF-8 text: save it as UTF-8"
+
+
 def test_absent_list(tmp_path):
     with pytest.raises(InputError, match="dataset.json not found: give --dataset_dir"):
         expand_datalist(tmp_path / "dataset.json", "training")
@@ -164,6 +173,21 @@ def test_a_folder_with_brackets_in_its_name_is_an_input(tmp_path, monkeypatch):
 def test_a_file_whose_name_begins_with_a_tilde_is_an_input(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert parse_input("~nobody_of_this_name.png")["image"] == str(tmp_path / "~nobody_of_this_name.png")
+
+
+@pytest.mark.parametrize("text", ["['a',None,None,None", "[a.nii.gz", " [a,b", "["])
+def test_a_list_without_its_closing_bracket_is_one_line(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        parse_input(text)
+    assert str(caught.value) == f"--input {text!r} begins a list and does not close it: add ']' at its end"
+
+
+@pytest.mark.parametrize("name", ["[a.nii.gz", "[a]b.nii.gz"])
+def test_a_file_with_a_bracket_in_its_name_is_an_input(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    assert parse_input(name)["image"] == str(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "None", [], [None, None]])
