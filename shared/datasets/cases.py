@@ -56,8 +56,8 @@ def load_split(
         maker: writes the phantoms.
 
     Raises:
-        InputError: there is no such list, too few cases to divide, or a patient both trains and validates; see
-            `dataset_file` and `expand_datalist`.
+        InputError: there is no such list, too few cases to divide, or a patient or an image file both trains and
+            validates; see `dataset_file` and `expand_datalist`.
     """
     file = dataset_file(dataset_dir, builtin_dir, maker=maker)
     lists = read_datalist(file)
@@ -66,7 +66,7 @@ def load_split(
         return training if split == "training" else validation
     items = expand_datalist(file, split)
     if split == "training" and isinstance(lists["validation"], list):
-        check_apart(items, lists["validation"], str(file))
+        check_apart(items, lists["validation"], file.absolute())
     return items
 
 

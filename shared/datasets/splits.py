@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from shared.core.errors import InputError
+from shared.core.missing import is_missing
 from shared.datasets.datalist import Items
 
 
@@ -42,19 +45,20 @@ def hold_out(items: Items, share: float, where: str) -> tuple[Items, Items]:
     return training, validation
 
 
-def check_apart(training: Sequence[Any], validation: Sequence[Any], where: str) -> None:
-    """Check that no patient both trains and validates.
+def check_apart(training: Sequence[Any], validation: Sequence[Any], where: str | os.PathLike) -> None:
+    """Check that no patient, and no image file, both trains and validates.
 
     Args:
-        training, validation: entries of a data list; those without ``patient`` are not compared.
-        where: names the data list in the message.
+        training, validation: entries of a data list; the patients of those without ``patient`` are not compared.
+        where: path of the data list, which paths of images may be relative to; names it in the message.
 
     Raises:
-        InputError: a patient has cases in both.
+        InputError: a patient or a file has a place in both.
     """
+    lists = (training, validation)
     first, second = (
         {str(item["patient"]) for item in items if isinstance(item, Mapping) and item.get("patient") is not None}
-        for items in (training, validation)
+        for items in lists
     )
     if both := sorted(first & second):
         more = f" ({len(both)} such patients)" if len(both) > 1 else ""
@@ -62,6 +66,18 @@ def check_apart(training: Sequence[Any], validation: Sequence[Any], where: str) 
             f"patient '{both[0]}' has cases in training and in validation of {where}{more}: move all cases of a "
             "patient to one list"
         )
+    here, there = ({path for item in items for path in _files(item, Path(where).parent)} for items in lists)
+    if twice := sorted(here & there):
+        more = f" ({len(twice)} such files)" if len(twice) > 1 else ""
+        raise InputError(f"{twice[0]} is an image of training and of validation in {where}{more}: keep it in one list")
+
+
+def _files(item: Any, folder: Path) -> list[str]:
+    """Return the absolute paths of an entry's image; what is not a path is left out."""
+    image = item.get("image") if isinstance(item, Mapping) else item
+    paths = image if isinstance(image, (list, tuple)) else [image]
+    named = [str(path) for path in paths if isinstance(path, (str, os.PathLike)) and not is_missing(path)]
+    return [os.path.normpath(folder / os.path.expanduser(path)) for path in named]
 
 
 def _patient(item: Mapping[str, Any]) -> tuple[str, str]:

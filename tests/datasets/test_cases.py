@@ -109,3 +109,18 @@ def test_a_patient_who_trains_and_validates_is_found_when_training_starts(tmp_pa
     with pytest.raises(InputError, match="^patient 'p1' has cases in training and in validation"):
         load_split(tmp_path, "training", "b", maker=never)
     assert names(load_split(tmp_path, "validation", "b", maker=never)) == ["a"]
+
+
+def test_an_image_that_trains_and_validates_is_found_when_training_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lists = {"training": [{"image": "a.png"}, {"image": "b.png"}], "validation": ["./b.png"]}
+    (tmp_path / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
+    with pytest.raises(InputError, match=f"^{tmp_path / 'b.png'} is an image of training and of validation in"):
+        load_split(".", "training", "b", maker=never)
+    assert names(load_split(".", "validation", "b", maker=never)) == ["b"]
+
+
+def test_an_image_that_training_lists_twice_is_two_cases(tmp_path):
+    lists = {"training": [{"image": "a.png"}, {"image": "a.png"}], "validation": [{"image": "b.png"}]}
+    (tmp_path / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
+    assert names(load_split(tmp_path, "training", "b", maker=never)) == ["a", "a_repeat2"]

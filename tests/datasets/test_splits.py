@@ -63,9 +63,34 @@ def test_too_few_patients_to_divide_are_one_line(patients, count):
 
 
 def test_a_patient_who_trains_and_validates_is_refused():
-    check_apart(items(["p1", None]), items(["p2", None]), "set.json")
+    check_apart(items(["p1", None]), items([None, None, "p2", None])[2:], "set.json")
     check_apart(items(["p1"]), ["a.png", {"image": "b.png", "patient": None}], "set.json")
     with pytest.raises(InputError, match="^patient 'p1' has cases in training and in validation of set.json: move all"):
         check_apart(items(["p1", "p2"]), items(["p1"]), "set.json")
     with pytest.raises(InputError, match=r"^patient '1' has .* of set.json \(2 such patients\): move"):
         check_apart(items([1, "p2"]), items(["p2", "1"]), "set.json")
+
+
+@pytest.mark.parametrize(
+    ("training", "validation"),
+    [
+        ({"image": "/set/a.png"}, {"image": "a.png"}),
+        ({"image": "/set/a.png"}, "./b/../a.png"),
+        ({"image": "/set/a.png", "patient": "p1"}, {"image": "a.png", "patient": "p2"}),
+        ({"image": ["/set/t1.png", None, "/set/a.png"]}, {"image": ["a.png", None, "t2.png"]}),
+    ],
+)
+def test_an_image_that_trains_and_validates_is_refused(training, validation):
+    with pytest.raises(InputError) as caught:
+        check_apart([{"image": "/set/z.png"}, training], [validation, validation], "/set/dataset.json")
+    line = "/set/a.png is an image of training and of validation in /set/dataset.json: keep it in one list"
+    assert str(caught.value) == line
+
+
+def test_images_that_train_and_validate_are_counted():
+    with pytest.raises(InputError, match=r"^/set/0.png is .* in /set/dataset.json \(2 such files\): keep"):
+        check_apart(items([None, "p2"]), items([None, None]), "/set/dataset.json")
+
+
+def test_entries_without_a_path_share_no_image():
+    check_apart([{"image": [None, "a.png"]}], [{"image": [None, "", 1]}, {"label": "a.png"}, None, 3], "set.json")

@@ -11,8 +11,8 @@ from tests.making import write_brain
 
 
 def test_keys_that_only_some_cases_have_do_not_stop_a_batch(tmp_path):
-    cases = [{"case_id": f"p{seed}", **write_brain(tmp_path, f"p{seed}", seed)} for seed in range(2)]
-    lists = {"training": [{**cases[0], "age": 3, "domain": "here"}, {**cases[1], "age": None}], "validation": cases[:1]}
+    cases = [{"case_id": f"p{seed}", **write_brain(tmp_path, f"p{seed}", seed)} for seed in range(3)]
+    lists = {"training": [{**cases[0], "age": 3, "domain": "here"}, {**cases[1], "age": None}], "validation": cases[2:]}
     (tmp_path / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     flow = workflow("train", "train", dataset_dir=str(tmp_path), output_dir=str(tmp_path / "out"), **TRAIN)
     flow.initialize()
