@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from shared.core.errors import InputError
 
 NO_PIXELS = re.compile("Presentation State|Structured|SR Storage|Key Object|Directory|Encapsulated|RT (?!Image|Dose)")
+PREAMBLE = 128  # bytes
+# group length, SOP class or character set, image type: what a data set without preamble begins with (little endian)
+FIRST_TAGS = tuple(bytes((group, 0, element, 0)) for group in (2, 8) for element in (0, 1, 2, 5, 8, 0x16, 0x18))
 OF_PIXELS = (
     "Rows",
     "Columns",
@@ -38,7 +42,43 @@ def dicom_files(path: os.PathLike | str) -> Iterator[Path]:
     """
     source = Path(path)
     files = sorted(source.iterdir()) if source.is_dir() else [source]
-    return (file for file in files if file.is_file() and pydicom.misc.is_dicom(file) and _may_have_pixels(file))
+    return (file for file in files if file.is_file() and is_dicom(file) and _may_have_pixels(file))
+
+
+def is_dicom(file: Path) -> bool:
+    """Return True for a DICOM file, with the preamble or without, as older exports are."""
+    return pydicom.misc.is_dicom(file) or _starts_with_data(file)
+
+
+def read_dicom(file: os.PathLike | str, **options: Any) -> pydicom.Dataset:
+    """Read a file that `dicom_files` found; one without preamble gets the transfer syntax that its data set shows.
+
+    Args:
+        file: the file.
+        **options: of `pydicom.dcmread`.
+    """
+    piece = pydicom.dcmread(file, force=True, **options)
+    if "TransferSyntaxUID" not in piece.file_meta and not pydicom.misc.is_dicom(Path(file)):
+        implicit, _ = getattr(piece, "original_encoding", None) or (piece.read_implicit_vr, True)
+        piece.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return piece
+
+
+def check_broken(folder: os.PathLike | str) -> None:
+    """Check that no file of a folder is a slice that is empty, or cut before its data begin.
+
+    Such a file is named ``.dcm``; or it is empty or all zeros, as a preamble is, and has a suffix of a DICOM image
+    beside it (a number, as in a UID, counts as none). Hidden files are left out.
+
+    Raises:
+        ValueError: a slice is broken.
+    """
+    others = [file for file in sorted(Path(folder).iterdir()) if file.is_file() and not is_dicom(file)]
+    others = [file for file in others if not file.name.startswith(".")]
+    suffixes = {_suffix(file) for file in dicom_files(folder)} if others else set()
+    for file in others:
+        if _suffix(file) == ".dcm" or (_suffix(file) in suffixes and _is_blank(file)):
+            raise ValueError(f"{file.name} is empty, cut short or not DICOM: copy it again, or remove it")
 
 
 def only_dicom(path: os.PathLike | str) -> Path | None:
@@ -72,6 +112,31 @@ def check_pixels(piece: Any) -> None:
     bits = int(piece.Rows) * int(piece.Columns) * int(piece.get("SamplesPerPixel") or 1) * int(piece.BitsAllocated)
     if len(piece.PixelData) * 8 < bits * int(piece.get("NumberOfFrames") or 1):
         raise ValueError("fewer pixels than its header announces: a file cut short? copy it again")
+
+
+def _suffix(file: Path) -> str:
+    suffix = file.suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
+
+
+def _is_blank(file: Path) -> bool:
+    """Return True if a file is empty, or a part of the 128 zeros and 4 letters that DICOM begins with."""
+    with file.open("rb") as stream:
+        return not stream.read(PREAMBLE + 4).strip(b"\0DICM") and file.stat().st_size < PREAMBLE + 4
+
+
+def _starts_with_data(file: Path) -> bool:
+    """Return True if a file without preamble begins with a data set of an image."""
+    with file.open("rb") as stream:
+        if stream.read(4) not in FIRST_TAGS:
+            return False
+    try:
+        header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID", "Rows"])
+    except Exception:
+        return False
+    return ("SOPClassUID" in header or "Rows" in header) and not NO_PIXELS.search(
+        getattr(header.get("SOPClassUID"), "name", "")
+    )
 
 
 def _check_decoder(syntax: Any) -> None:

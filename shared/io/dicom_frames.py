@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from shared.io.dicom_files import check_pixels, only_dicom
+from shared.io.dicom_files import check_pixels, only_dicom, read_dicom
 from shared.io.dicom_series import ONE_SLICE, SEGMENTATION
 from shared.io.dicom_stack import Plane, plane, stack
 from shared.io.opened import OpenedVolume
@@ -29,7 +29,7 @@ def find_frames(path: str | os.PathLike) -> Path | None:
     file = only_dicom(path)
     if file is None:
         return None
-    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["NumberOfFrames", "Modality"])
+    header = read_dicom(file, stop_before_pixels=True, specific_tags=["NumberOfFrames", "Modality"])
     if header.get("Modality") == SEGMENTATION:
         raise ValueError("a DICOM SEG, which is a label, not an image")
     if int(header.get("NumberOfFrames") or 1) == 1:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pydicom
 import torch
 from monai.data import MetaTensor
 from PIL import Image
@@ -16,7 +15,7 @@ from PIL import Image
 from shared.core.errors import InputError
 from shared.core.messages import reason
 from shared.io.affine import to_voxels
-from shared.io.dicom_files import only_dicom
+from shared.io.dicom_files import only_dicom, read_dicom
 from shared.io.dicom_frames import functional_group
 from shared.io.dicom_series import SEGMENTATION
 
@@ -33,7 +32,7 @@ def find_dicom_seg(path: str | os.PathLike) -> Path | None:
     if file is None:
         return None
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality"])
+        header = read_dicom(file, stop_before_pixels=True, specific_tags=["Modality"])
         return file if header.get("Modality") == SEGMENTATION else None
     except Exception:
         return None

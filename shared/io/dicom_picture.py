@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 
-from shared.io.dicom_files import check_pixels, dicom_files
+from shared.io.dicom_files import check_pixels, dicom_files, read_dicom
 from shared.io.memory import check_picture_size
 
 # Anonymisation may leave these attributes empty. Empty ones carry no information, but highdicom fails on them.
@@ -56,7 +56,7 @@ def open_dicom_picture(file: Path) -> Image.Image:
     """
     import highdicom  # absent from MONAI Label's environment
 
-    source = pydicom.dcmread(file)
+    source = read_dicom(file)
     _drop_empty(source)
     frames = int(source.get("NumberOfFrames", 1))
     if frames > 1:

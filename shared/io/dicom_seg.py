@@ -20,6 +20,7 @@ from shared import __version__
 from shared.core.errors import InputError
 from shared.core.files import whole
 from shared.io.affine import to_voxels
+from shared.io.dicom_files import read_dicom
 from shared.io.dicom_frames import find_frames, frame_planes
 from shared.io.dicom_picture import find_dicom_picture
 from shared.io.dicom_series import plane_of, read_series
@@ -111,7 +112,7 @@ def _on_picture(pred: MetaTensor, path: Any) -> tuple[list[pydicom.Dataset], np.
     file = find_dicom_picture(path)
     if file is None:
         raise InputError(f"{path} is not a DICOM image: leave dicom_seg out")
-    image = pydicom.dcmread(file)
+    image = read_dicom(file)
     _require(image, OF_SLICE if "ImagePositionPatient" in image else OF_PICTURE, path)
     frames = np.asarray(pred.cpu()).astype(np.uint8)
     if frames.shape[1:] != (image.Rows, image.Columns):

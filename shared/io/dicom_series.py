@@ -10,7 +10,7 @@ import pydicom
 
 from shared.core.errors import InputError
 from shared.core.messages import reason
-from shared.io.dicom_files import check_pixels, dicom_files, number
+from shared.io.dicom_files import check_broken, check_pixels, dicom_files, number, read_dicom
 from shared.io.dicom_stack import Plane, plane, stack
 from shared.io.opened import OpenedVolume
 
@@ -67,7 +67,8 @@ def plane_of(piece: pydicom.Dataset) -> Plane:
 
 def _slices(folder: Path) -> list[pydicom.Dataset]:
     """Return the slices in the order of the file names; a segmentation beside them is left out."""
-    pieces = [pydicom.dcmread(file) for file in dicom_files(folder)]
+    check_broken(folder)
+    pieces = [read_dicom(file) for file in dicom_files(folder)]
     slices: list[pydicom.Dataset] = [piece for piece in pieces if piece.get("Modality") != SEGMENTATION]
     if not slices:
         raise ValueError("no DICOM file in this folder")

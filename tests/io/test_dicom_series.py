@@ -157,6 +157,9 @@ BESIDE = {
     "presentation state": report,
     "segmentation": segmentation,
     "text": lambda folder: (folder / "notes.txt").write_text("no image", encoding="utf-8"),
+    "text without suffix": lambda folder: (folder / "README").write_text("no image", encoding="utf-8"),
+    "empty text": lambda folder: (folder / "notes.txt").touch(),
+    "hidden file of a Mac": lambda folder: (folder / "._1.dcm").write_bytes(bytes([0, 5, 22, 7])),
 }
 
 
@@ -166,6 +169,41 @@ def test_what_lies_beside_the_slices_is_left_out(tmp_path, name):
     expected = load_volume(folder, "case a")
     BESIDE[name](folder)
     assert torch.equal(load_volume(folder, "case a").as_tensor(), expected.as_tensor())
+
+
+def last_slice(folder: Path) -> Path:
+    return max(folder.iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
+
+
+@pytest.mark.parametrize("suffix", [".dcm", "", ".1"])
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_slice_that_is_empty_or_cut_is_refused(tmp_path, suffix, length):
+    folder = series(tmp_path / "series")
+    broken = last_slice(folder).with_suffix(suffix)
+    for file in list(folder.iterdir()):
+        file.rename(file.with_suffix(suffix))
+    broken.write_bytes(broken.read_bytes()[:length])
+    for read in (load_volume, read_header):
+        line = input_error(read, folder, "case a")
+        assert f"{broken.name} is empty, cut short or not DICOM: copy it again, or remove it" in line
+        assert line.startswith(f"case a: {folder} ") and "\n" not in line
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("which", ["last", "all"])
+def test_slices_without_preamble_are_read(tmp_path, implicit, which):
+    folder = series(tmp_path / "series")
+    expected = load_volume(folder, "case a")
+    for file in [last_slice(folder)] if which == "last" else list(folder.iterdir()):
+        piece = pydicom.dcmread(file)
+        with pydicom.filebase.DicomBytesIO() as stream:
+            stream.is_little_endian, stream.is_implicit_VR = True, implicit
+            pydicom.filewriter.write_dataset(stream, piece)
+            file.write_bytes(stream.getvalue())
+    image = load_volume(folder, "case a")
+    assert torch.equal(image.as_tensor(), expected.as_tensor()) and torch.equal(image.affine, expected.affine)
+    code = [["52988006", "SCT", "Lesion"]]
+    assert save_dicom_seg((image > 500).float(), folder, tmp_path / "seg.dcm", ["lesion"], code).is_file()
 
 
 @pytest.mark.parametrize("name", ["T1 [axial]", "a*b?", "[", "ß 雪"])
