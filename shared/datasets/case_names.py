@@ -22,6 +22,7 @@ WORDS = re.compile(r"[_\-. ]")
 EXTENSION = re.compile(
     r"(\.(nii|mgh|mgz|img|hdr|nrrd|mha|mhd))?(\.gz)?$|\.(png|jpe?g|tiff?|bmp|dcm|dicom|ima|npy|npz)$", re.IGNORECASE
 )
+SIGNS = '<>:"|?*'  # which Windows does not allow in the names of files
 MAX_BYTES = 120  # of a name in UTF-8; results append to it, and file systems allow 255
 RESULT_FILES = ("predictions.json", "predictions.csv", "report.html", "metrics.json", "metrics.csv")
 # fmt: off
@@ -49,14 +50,14 @@ def name_cases(images: Sequence[Any], taken: Collection[str] = ()) -> list[str]:
     keys = [tuple(present(image)) for image in images]
     candidates = {key: _candidates(image) for key, image in zip(keys, images)}
     names = dict(zip(candidates, tell_apart(list(candidates.values()), taken)))
-    used, repeats, found = {*taken, *names.values()}, Counter[tuple](), []
+    used, repeats, found = {name.casefold() for name in (*taken, *names.values())}, Counter[tuple](), []
     for key in keys:
         name = names[key]
         repeats[key] += 1
         if repeats[key] > 1:
-            while (name := f"{names[key]}_repeat{repeats[key]}") in used:
+            while (name := f"{names[key]}_repeat{repeats[key]}").casefold() in used:
                 repeats[key] += 1
-        used.add(name)
+        used.add(name.casefold())
         found.append(name)
     return found
 
@@ -64,16 +65,19 @@ def name_cases(images: Sequence[Any], taken: Collection[str] = ()) -> list[str]:
 def tell_apart(candidates: Sequence[Iterator[str]], taken: Collection[str] = ()) -> list[str]:
     """Choose a name for each of several cases.
 
-    All cases that would have the same name get their next candidate, so the order of the cases does not matter.
+    All cases that would have the same name get their next candidate, so the order of the cases does not matter. Names
+    that differ only in upper and lower case count as the same, as they are for some file systems.
 
     Args:
         candidates: names of each case in order of preference; each must end with one that is unique.
         taken: names that other cases already have.
     """
     names = [next(names) for names in candidates]
+    used = {name.casefold() for name in taken}
     while True:
-        counts = Counter(names)
-        colliding = [index for index, name in enumerate(names) if counts[name] > 1 or name in taken]
+        folded = [name.casefold() for name in names]
+        counts = Counter(folded)
+        colliding = [index for index, name in enumerate(folded) if counts[name] > 1 or name in used]
         if not colliding:
             return names
         for index in colliding:
@@ -106,9 +110,28 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
+def check_case_id(name: Any, what: str) -> str:
+    """Return a case id from a data list as text; unlike other names it must also suit Windows.
+
+    Args:
+        name: the value of its key.
+        what: key and place, begins the message.
+
+    Raises:
+        InputError: `check_name` fails, or the id holds a sign that Windows does not allow or ends in a blank.
+    """
+    name = check_name(name, what)
+    if any(sign in name for sign in SIGNS):
+        raise InputError(f"{what} {_shown(name)} cannot be a folder name on Windows: leave out {' '.join(SIGNS)}")
+    if name.endswith(" "):
+        raise InputError(f"{what} {_shown(name)} cannot be a folder name on Windows: leave out the blank at its end")
+    return name
+
+
 def fit_name(name: str) -> str:
-    """Return a name that `check_name` accepts, changed as little as possible."""
-    name = "".join("_" if _is_unprintable(sign) or sign in "/\\" else sign for sign in name).strip(". ") or "case"
+    """Return a name that `check_case_id` accepts, changed as little as possible."""
+    signs = ("_" if _is_unprintable(sign) or sign in f"/\\{SIGNS}" else sign for sign in name)
+    name = "".join(signs).strip(". ") or "case"
     if len(name.encode("utf-8")) > MAX_BYTES:
         name = f"{name.encode('utf-8')[: MAX_BYTES - 9].decode('utf-8', 'ignore')}_{_digest(name)[:8]}"
     return f"{name}_" if name.lower() in RESULT_FILES else name

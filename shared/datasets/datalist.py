@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.core.errors import InputError, require
 from shared.core.missing import is_missing, present
-from shared.datasets.case_names import check_name, name_cases
+from shared.datasets.case_names import check_case_id, name_cases
 
 Items = list[dict[str, Any]]
 
@@ -69,7 +69,7 @@ def expand_datalist(dataset_json: str | os.PathLike, split: str) -> Items:
 
     Raises:
         InputError: `read_datalist` fails, or the split is absent or empty; or one line per item that has no image, a
-            path that is not a text, or a ``case_id`` that occurs twice or cannot be a folder name.
+            path that is not a text, or a ``case_id`` that occurs twice (ignoring case) or cannot be a folder name.
     """
     source, content = Path(dataset_json).expanduser().absolute(), read_datalist(dataset_json)
     entries = content.get(split)
@@ -86,6 +86,13 @@ def expand_datalist(dataset_json: str | os.PathLike, split: str) -> Items:
     given = Counter(item["case_id"] for item in items if "case_id" in item)
     where = f"split '{split}' of {source}: every case needs its own"
     problems += [f"case_id '{name}' occurs {count} times in {where}" for name, count in given.items() if count > 1]
+    spellings = {name.casefold(): name for name in given}
+    problems += [
+        f"case_id '{name}' and '{spellings[name.casefold()]}' differ only in upper and lower case in {where}, as some "
+        "file systems take them for the same"
+        for name in given
+        if spellings[name.casefold()] != name
+    ]
     require(problems)
     nameless = [item for item in items if "case_id" not in item]
     for item, name in zip(nameless, name_cases([item["image"] for item in nameless], given)):
@@ -125,7 +132,7 @@ def _expand(entry: Any, folder: Path, where: str) -> dict:
     paths = {key: _absolute(item.pop(key), folder, f"{where}: {key}") for key in PATH_KEYS if key in item}
     known = {key: value for key, value in {**item, **paths}.items() if not _holds_null(key, value)}
     if "case_id" in known:
-        known["case_id"] = check_name(known["case_id"], f"{where}: case_id")
+        known["case_id"] = check_case_id(known["case_id"], f"{where}: case_id")
     return known
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core.errors import InputError
-from shared.datasets.case_names import MAX_BYTES, check_name, fit_name, name_cases
+from shared.datasets.case_names import MAX_BYTES, check_case_id, check_name, fit_name, name_cases
 
 FLAIR_ONLY = [None, None, None]
 
@@ -135,6 +135,25 @@ def test_a_name_that_cannot_be_a_folder_is_one_line(name):
     assert message.startswith("case_id ") and message.isprintable() and len(message) < 300
 
 
+@pytest.mark.parametrize("name", ["p ", "..", *(f"p{sign}1" for sign in '<>:"|?*')])
+def test_a_case_id_that_cannot_be_a_folder_on_windows_is_one_line(name):
+    with pytest.raises(InputError, match=r"^case_id '.*' cannot be a folder name[^\n]*: leave out [^\n]*$"):
+        check_case_id(name, "case_id")
+    assert check_case_id(fit_name(name), "case_id") == fit_name(name)
+
+
+@pytest.mark.parametrize(
+    ("images", "taken", "expected"),
+    [
+        (["a/P1.png", "b/p1.png"], [], ["a_P1", "b_p1"]),
+        (["/d/q.png"], ["Q"], ["d_q"]),
+        (["p.png", "p.png"], ["P_REPEAT2"], ["p", "p_repeat3"]),
+    ],
+)
+def test_names_that_differ_only_in_case_are_told_apart(images, taken, expected):
+    assert name_cases(images, taken) == expected
+
+
 @pytest.mark.parametrize("name", ["p01", "1.2.840", "x...png", "Müller, A. (2)", "患者", "p" * MAX_BYTES])
 def test_other_names_pass_unchanged(name):
     assert check_name(name, "case_id") == fit_name(name) == name
@@ -147,10 +166,10 @@ def test_a_whole_number_is_a_name():
 @given(st.text(st.characters(), max_size=200))
 def test_every_text_becomes_a_name(text):
     fitted = fit_name(text)
-    assert check_name(fitted, "name") == fitted == fit_name(fitted)
+    assert check_case_id(fitted, "name") == fitted == fit_name(fitted)
 
 
-@pytest.mark.parametrize("file", ["...png", "a" * 251 + ".png", "predictions.json", "x...png", "\x07.png"])
+@pytest.mark.parametrize("file", ["...png", "a" * 251 + ".png", "predictions.json", "x...png", "\x07.png", "a:b?.png"])
 def test_a_strange_file_name_stays_inside_the_output_folder(file):
     (name,) = name_cases([f"/d/{file}"])
     assert Path("out", name).resolve().parent == Path("out").resolve()

@@ -106,6 +106,12 @@ def test_all_bad_entries_are_named_at_once(tmp_path):
         ('{"validation": [{"image": "a"}, {"label": "b"}]}', ["validation[1]", "names no image"]),
         ('{"validation": [{"image": [null, ""]}]}', ["validation[0]", "names no image"]),
         ('{"validation": [{"image": "a", "case_id": "p"}, {"image": "b", "case_id": "p"}]}', ["'p' occurs 2 times"]),
+        (
+            '{"validation": [{"image": "a", "case_id": "P1"}, {"image": "b", "case_id": "p1"}]}',
+            ["case_id 'P1' and 'p1' differ only in upper and lower case", "every case needs its own"],
+        ),
+        ('{"validation": [{"image": "a", "case_id": "p:1"}]}', ["validation[0]", "'p:1' cannot be a folder name"]),
+        ('{"validation": [{"image": "a", "case_id": "p "}]}', ["validation[0]", "leave out the blank at its end"]),
         ('{"validation": [{"image": "a", "case_id": "../p"}]}', ["'../p' cannot be a folder name: leave out '/'"]),
         ('{"validation": [{"image": "a", "case_id": ".."}]}', ["'..' cannot be a folder name"]),
         ('{"validation": [{"image": "a", "case_id": ""}]}', ["'' cannot be a folder name", "leave the key out"]),
