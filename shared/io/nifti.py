@@ -17,6 +17,7 @@ UNITS = {1: 1000.0, 3: 0.001}  # of NIfTI's xyzt_units, in mm: metre and micron;
 LENGTH_BITS = 7  # of xyzt_units
 BEST_RATIO = 1032  # the highest compression ratio of deflate
 CHUNK = 1 << 20
+GZIP = b"\x1f\x8b"  # the first bytes of a gzip file
 DAMAGED = (OSError, EOFError, zlib.error)  # what reading a broken file raises
 
 
@@ -39,7 +40,7 @@ def open_nifti(file: Path) -> OpenedVolume:
     try:
         image: Any = nib.load(file)
     except (nib.filebasedimages.ImageFileError, *DAMAGED) as error:
-        raise ValueError("not a NIfTI file, or a damaged one") from error
+        raise ValueError(_misnamed(file) or "not a NIfTI file, or a damaged one") from error
     except ValueError as error:
         raise ValueError(
             "its header holds a vox_offset, or a rotation (quatern_b, quatern_c, quatern_d), that is invalid"
@@ -84,6 +85,18 @@ def _read(file: Path, image: Any) -> np.ndarray:
         return voxels
     except DAMAGED as error:
         raise ValueError("damaged or cut short: copy it again") from error
+
+
+def _misnamed(file: Path) -> str:
+    """Return what to do about a file whose name and content disagree on compression, or nothing."""
+    name = file.name.lower()
+    with file.open("rb") as stream:
+        packed = stream.read(len(GZIP)) == GZIP
+    if name.endswith(".nii") and packed:
+        return "compressed by gzip in spite of its name: rename it to end in .nii.gz"
+    if name.endswith(".nii.gz") and not packed and file.stat().st_size:
+        return "not compressed in spite of its name: if it is NIfTI, rename it to end in .nii"
+    return ""
 
 
 def _check_codes(image: Any) -> None:

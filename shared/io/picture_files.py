@@ -21,6 +21,7 @@ from shared.io.dicom_picture import find_dicom_picture, open_dicom_picture
 from shared.io.memory import check_picture_size
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+OTHER_FORMATS = (".gif", ".webp", ".avif", ".heic", ".svg", ".jp2")
 REMEDY = "give a PNG, JPG, TIFF or BMP of 8 or 16 bits, or one DICOM image"
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # of one channel; Pillow reads 16-bit colour as 8 bits
 GREY = (*SIXTEEN_BITS, "1", "L", "LA", "La")
@@ -140,6 +141,8 @@ def _opened(path: str | os.PathLike, where: str, label: bool = True) -> Iterator
         if not source.exists():
             raise InputError(f"{where}: {path} not found: correct the path")
         dicom = find_dicom_picture(source)
+        if source.is_dir() and not dicom:
+            raise ValueError("a folder without a DICOM image")
         segmentation = find_dicom_seg(dicom) if dicom else None
         if segmentation and not label:
             raise InputError(f"{where}: {path} is a DICOM SEG: give the picture that it was made from")
@@ -160,7 +163,8 @@ def _opened(path: str | os.PathLike, where: str, label: bool = True) -> Iterator
         raise InputError(f"{where}: {path} does not fit into memory: crop or shrink it") from error
     except Exception as error:
         known = not isinstance(error, UnidentifiedImageError)
-        why = reason(error) if known else "no picture in it"
+        other = source.suffix.lower() in OTHER_FORMATS
+        why = reason(error) if known else f"{source.suffix} is not supported" if other else "no picture in it"
         raise InputError(f"{where}: {path} cannot be read ({why}): {REMEDY}") from error
 
 

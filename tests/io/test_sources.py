@@ -76,6 +76,10 @@ def not_finite(path: Path) -> Path:
     return Path(save(path, array))
 
 
+def renamed(folder: Path, name: str, other: str) -> Path:
+    return Path(save(folder / name, volume(0))).rename(folder / other)
+
+
 COLOURS = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "huge header": (lambda d: with_size(d / "a.nii", 30000), "ends too early"),
@@ -103,6 +107,8 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda d: with_header(d / "a.nii", sform_code=0, qform_code=1, quatern_b=2),
         "a rotation (quatern_b, quatern_c, quatern_d), that is invalid",
     ),
+    "packed, named as plain": (lambda d: renamed(d, "a.nii.gz", "b.nii"), "rename it to end in .nii.gz"),
+    "plain, named as packed": (lambda d: renamed(d, "a.nii", "b.nii.gz"), "rename it to end in .nii)"),
     "NaN voxel": (lambda d: not_finite(d / "a.nii"), "1 NaN or infinite voxels"),
     "folder without DICOM": (lambda d: d, "no DICOM file in this folder"),
 }
