@@ -89,7 +89,11 @@ for name, (bundle, data, weights, small) in bundles.items():
     found[name] = type(flow.network_def).__module__, sys.modules[name].__file__
 Path("found.json").write_text(json.dumps(found))
 if later:
-    ConfigWorkflow(later, workflow_type="infer").initialize()
+    from shared.core.errors import find_input_error
+    try:
+        ConfigWorkflow(later, workflow_type="infer").initialize()
+    except Exception as error:  # a program sees MONAI's error; the line for its user is the cause
+        sys.exit(f"error: {find_input_error(error)}")
 """
 
 
