@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 
+COMMANDS = ("monai.bundle.__main__", "shared.__main__")  # modules of MONAI's command line and of ours
+
 
 def main_module() -> str | None:
     """Return the module that ``python -m`` runs in this process, or None."""
@@ -16,8 +18,8 @@ def main_module() -> str | None:
 
 
 def is_command_line() -> bool:
-    """Tell whether this process is ``python -m monai.bundle``, and not a program that reads a bundle's config."""
-    return main_module() == "monai.bundle.__main__"
+    """Tell whether this is ``python -m monai.bundle`` or ``python -m shared``, not a program that reads a config."""
+    return main_module() in COMMANDS
 
 
 def end_with_parent() -> None:

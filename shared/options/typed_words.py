@@ -14,7 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from shared.options.command_line import given_words
-from shared.options.schema import load_schema, types_of
+from shared.options.schema import Schema, load_schema, types_of
 
 # JSON's words, which a command line delivers as text: "false" would count as true.
 BOOLEANS = {"true": True, "false": False}
@@ -30,15 +30,13 @@ def wrong_texts(overrides: Mapping[str, Any], configs_dir: Path) -> list[str]:
         configs_dir: folder of the bundle's config files.
 
     Returns:
-        One line each, e.g. ``--text begins with '$', which MONAI evaluates: put a blank or another word before it``.
+        One line each, e.g. ``--input '$a' begins with '$', which MONAI would evaluate: write ./ before a path``.
     """
-    texts = {name: value for name, value in overrides.items() if name in _text_options(configs_dir)}
-    parts = [(name, part) for name, value in texts.items() for part in _parts(value)]
     return [
-        f"--{name} {part!r:.60} begins with {part[0]!r}, which MONAI would evaluate: "
+        f"--{name} {text!r:.60} begins with {text[0]!r}, which MONAI would evaluate: "
         + ("write ./ before a path" if name != "text" else "begin the sentence with a word")
-        for name, part in parts
-        if part.startswith(EVALUATED)
+        for name, text in _texts(overrides, configs_dir)
+        if text.startswith(EVALUATED)
     ]
 
 
@@ -50,9 +48,13 @@ def as_typed(options: Mapping[str, Any], configs_dir: Path, words: Sequence[str]
         configs_dir: folder of the bundle's config files.
         words: the command line, default `sys.argv`.
     """
-    schema = load_schema(configs_dir)
-    typed = {name: word for name, word in given_words(words).items() if name in _text_options(configs_dir)}
-    texts = {k: v for k, v in typed.items() if k in options and _is_text(v, options[k], types_of(schema[k]))}
+    given = given_words(words)
+    typed = {name: (given[name], option) for name, option in _text_options(configs_dir).items() if name in given}
+    texts = {
+        name: word
+        for name, (word, option) in typed.items()
+        if name in options and _is_text(word, options[name], types_of(option))
+    }
     return {**options, **texts}
 
 
@@ -84,12 +86,10 @@ def altered_texts(config: Mapping[str, Any], configs_dir: Path) -> list[str]:
         config: of a program, whose own texts are not known.
         configs_dir: folder of the bundle's config files.
     """
-    texts = {name: config[name] for name in sorted(_text_options(configs_dir)) if name in config}
-    parts = [(name, part) for name, value in texts.items() for part in _parts(value)]
     return [
-        f"option '{name}' holds {part!r:.60}: MONAI reads '#' as '::'; use a text without either"
-        for name, part in parts
-        if "::" in part and not part.startswith(EVALUATED)
+        f"option '{name}' holds {text!r:.60}: MONAI reads '#' as '::'; use a text without either"
+        for name, text in _texts(config, configs_dir)
+        if "::" in text and not text.startswith(EVALUATED)
     ]
 
 
@@ -114,12 +114,16 @@ def set_option(parser: ConfigParser, name: str, value: Any) -> None:
     parser.ref_resolver.resolved_content[name] = value  # resolving it would write "::" for "#" again
 
 
-def _text_options(configs_dir: Path) -> set[str]:
-    return {
-        name
-        for name, option in load_schema(configs_dir).items()
-        if "string" in types_of(option) and "enum" not in option
-    }
+def _text_options(configs_dir: Path) -> dict[str, Schema]:
+    """Return the schema of each option that takes a text of the user's own."""
+    schema = load_schema(configs_dir)
+    return {name: option for name, option in schema.items() if "string" in types_of(option) and "enum" not in option}
+
+
+def _texts(options: Mapping[str, Any], configs_dir: Path) -> list[tuple[str, str]]:
+    """Return the name and the text of every text option; of a list, one pair per text in it."""
+    names = [name for name in _text_options(configs_dir) if name in options]
+    return [(name, text) for name in names for text in _flat(options[name])]
 
 
 def _is_text(word: str, value: Any, types: Sequence[str]) -> bool:
@@ -132,7 +136,7 @@ def _is_text(word: str, value: Any, types: Sequence[str]) -> bool:
         return True
 
 
-def _parts(value: Any) -> list[str]:
+def _flat(value: Any) -> list[str]:
     if isinstance(value, (list, tuple)):
-        return [part for item in value for part in _parts(item)]
+        return [text for item in value for text in _flat(item)]
     return [value] if isinstance(value, str) else []

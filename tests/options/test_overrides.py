@@ -49,7 +49,7 @@ def test_a_users_own_helper_that_is_used_passes(configs, reference):
     assert unknown_overrides(CONFIG | {"helper": [1], "epochs": reference}, default_values(configs)) == []
 
 
-def test_a_helper_that_nobody_uses_is_named(configs):
+def test_a_helper_without_a_reference_is_named(configs):
     assert (
         len(unknown_overrides(CONFIG | {"helper": [1], "epochs": "@helper_of_another_name"}, default_values(configs)))
         == 1

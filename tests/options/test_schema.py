@@ -36,7 +36,7 @@ FINE = [
     {"epochs": "@rounds", "patch_size": "$[96] * 2", "device": "$torch.device('cuda:77')", "channels": ["flair"]},
     {"patch_size": (96, 64), "pixdim": [1.0, 1.0, -1.0], "device": torch.device("cpu")},
     {"labels": [0, 1, 2], "regions": {"all": [1, 2], "core": [2]}, "region_values": [1, 2]},
-    {"regions": {"all": [7]}, "region_values": "$[1]"},  # inference knows no labels
+    {"regions": {"all": [7]}, "region_values": "$[1]"},  # inference has no option labels
     {"labels": [0, 1, 2], "nested_labels": [1, 2]},
     {"labels": [0, 1, 2], "nested_labels": None},
 ]

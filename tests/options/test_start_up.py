@@ -126,14 +126,27 @@ def test_a_strangers_package_called_shared_gives_one_clear_line(is_package, tmp_
     assert len(lines) == 1 and "another package called 'shared'" in lines[0] and str(tmp_path) in lines[0], done.stderr
 
 
+def command_with_texts(module: str, *words: str, cwd: Path, output: Path) -> subprocess.CompletedProcess:
+    texts = ["--input", "pat#1/none.png", "--text", "nodule #2", "--output_dir", str(output)]
+    command = [sys.executable, "-m", module, *words, *texts]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
+
+
 def test_texts_arrive_as_typed_although_another_shared_folder_lies_around(tmp_path):
     """A package called `shared` that is not imported does no harm; neither does "#" in a path."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "__init__.py").write_text("raise RuntimeError('wrong package')", encoding="utf-8")
     configs = ROOT / "bundles" / "tmca" / "configs" / "inference.json"
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(configs), "--input", "pat#1/none.png"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    words = ["run", "--config_file", str(configs)]
+    done = command_with_texts("monai.bundle", *words, cwd=tmp_path, output=tmp_path / "out")
     assert "pat#1/none.png" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr, done.stderr
+
+
+def test_the_check_takes_texts_as_the_run_does(tmp_path):
+    words = ["check", "tmca", "--config_file", "inference"]
+    done = command_with_texts("shared", *words, cwd=ROOT, output=tmp_path / "out")
+    *_, line, count = done.stdout.splitlines()  # after the log lines of MONAI
+    assert "pat#1/none.png" in line and count == "1 problem: nothing was run" and done.returncode == 1
 
 
 @pytest.mark.parametrize("option", ["input", "text", "output_dir", "dataset_dir"])
