@@ -35,13 +35,13 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    found = FENCE.finditer(page.read_text())
+    found = FENCE.finditer(page.read_text(encoding="utf-8"))
     return [Block(match["language"], match["text"], match["note"] is not None) for match in found]
 
 
 def inline(page: Path) -> list[dict[str, Any]]:
     """The options that a page names in its text and tables, in code of one line: ``--epochs 3``, or ``--epochs``."""
-    text = FENCE.sub("", page.read_text())
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
     spans = [span for span in re.findall(r"`([^`\n]+)`", text) if span.startswith("--")]
     words = [re.findall(r"--(\w+)(?: (\"[^\"]*\"|[^\s]+))?", re.sub(r" --", "\n--", span)) for span in spans]
     return [

@@ -190,7 +190,7 @@ def write_hearts(folder: Path) -> Path:
             nib.save(nib.Nifti1Image(array, np.diag([*HEART_SPACING, 1])), folder / f"p{seed}_{name}.nii.gz")
         item = {"image": f"p{seed}_image.nii.gz", "label": f"p{seed}_label.nii.gz", "domain": vendor}
         lists[split].append({**item, "case_id": f"p{seed}"})
-    (folder / "dataset.json").write_text(json.dumps(lists))
+    (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     return folder
 
 
@@ -208,7 +208,7 @@ def write_pictures(folder: Path, disc: int, cup: int, text: str | None) -> None:
         Image.fromarray(label).save(folder / f"p{number}_label.png")
         item = {"image": f"p{number}.png", "label": f"p{number}_label.png", "domain": "ab"[split == "testing"]}
         lists[split].append({**item, **({} if text is None else {"text": text})})
-    (folder / "dataset.json").write_text(json.dumps(lists))
+    (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
 
 
 def write_brains(folder: Path) -> None:
@@ -216,7 +216,7 @@ def write_brains(folder: Path) -> None:
     lists: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for number, split in enumerate(SPLITS):
         lists[split].append({"case_id": f"p{number}", **write_brain(folder, f"p{number}", number)})
-    (folder / "dataset.json").write_text(json.dumps(lists))
+    (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
 
 
 WRITE_DATA: dict[str, Callable[[Path], None]] = {

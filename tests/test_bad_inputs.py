@@ -139,7 +139,7 @@ def layout_of_another_set(folder, _):
 def list_of_another_set(folder, _):
     SETS["acdc"].make(folder / "hearts")
     (folder / "busi").mkdir()
-    (folder / "busi" / "dataset.json").write_text('{"layout": "busi"}')
+    (folder / "busi" / "dataset.json").write_text('{"layout": "busi"}', encoding="utf-8")
     return partial(make_datalist, "acdc", folder / "hearts", folder / "busi", progress=False)
 
 
@@ -168,12 +168,12 @@ def check_of_no_config(_, monkeypatch):
 
 def release_of_another_version(folder, _):
     (folder / "shared").mkdir()
-    (folder / "shared" / "__init__.py").write_text('__version__ = "9.9.9"\n')
+    (folder / "shared" / "__init__.py").write_text('__version__ = "9.9.9"\n', encoding="utf-8")
     return partial(check_release, folder)
 
 
 def data_list(folder, content):
-    (folder / "dataset.json").write_text(json.dumps(content))
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return partial(expand_datalist, folder / "dataset.json", "training")
 
 
@@ -266,9 +266,9 @@ def grey_for_colour(folder, monkeypatch):
 
 def no_sentence(folder, _):
     WRITE_DATA["tmca"](folder / "data")
-    lists = json.loads((folder / "data" / "dataset.json").read_text())
+    lists = json.loads((folder / "data" / "dataset.json").read_text(encoding="utf-8"))
     del lists["training"][0]["text"]
-    (folder / "data" / "dataset.json").write_text(json.dumps(lists))
+    (folder / "data" / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     items = tmca_data.load_split(folder / "data", "training", folder / "phantoms")
     return lambda: tmca_data.preflight([items], folder / "out", [0, 1])
 

@@ -88,13 +88,15 @@ def test_what_rots_is_found(line, part, monkeypatch):
 
 def slugs(page: Path) -> set[str]:
     """The anchors that GitHub gives a page's headings."""
-    headings = re.findall(r"^#+ +(.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M)
+    headings = re.findall(
+        r"^#+ +(.+)$", re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S), re.M
+    )
     return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
 def lost_links(page: Path) -> list[str]:
     lost = []
-    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text()):
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text(encoding="utf-8")):
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         if not file.exists() or (anchor and anchor not in slugs(file)):
@@ -109,7 +111,10 @@ def test_links_lead_somewhere(page):
 
 def test_lost_links_are_found(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("# One thing, first\n[a](#one-thing-first) [b](#two) [c](page.md#one-thing-first) [d](other.md)\n")
+    page.write_text(
+        "# One thing, first\n[a](#one-thing-first) [b](#two) [c](page.md#one-thing-first) [d](other.md)\n",
+        encoding="utf-8",
+    )
     assert lost_links(page) == ["#two", "other.md"]
 
 

@@ -35,9 +35,9 @@ class Place:
 
     def lists(self, change: Callable[[dict], Any]) -> None:
         file = self.data / "dataset.json"
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         change(content)
-        file.write_text(json.dumps(content))
+        file.write_text(json.dumps(content), encoding="utf-8")
 
     def training(self, options: dict[str, Any]) -> dict[str, Any]:
         """The overrides of a training."""
@@ -116,7 +116,7 @@ def no_dataset_json(place):
 
 
 def broken_dataset_json(place):
-    (place.data / "dataset.json").write_text('{"training": [')
+    (place.data / "dataset.json").write_text('{"training": [', encoding="utf-8")
 
 
 def mistyped(place):
@@ -128,7 +128,7 @@ def many_epochs(place):
 
 
 def output_under_a_file(place):
-    (place.folder / "file").write_text("")
+    (place.folder / "file").write_text("", encoding="utf-8")
     place.override["output_dir"] = str(place.folder / "file" / "run")
 
 

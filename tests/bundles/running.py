@@ -138,13 +138,13 @@ def train_in_two(configs: Path, data: Path, output: Path, settings: dict[str, An
 
     Both hold the same weights after training, and again when the best ones are back; the first alone writes.
     """
-    steps = json.loads((configs / "train.json").read_text())["run"]
+    steps = json.loads((configs / "train.json").read_text(encoding="utf-8"))["run"]
     keep = "$torch.save(@network.module.state_dict(), '{}_' + os.environ['RANK'] + '.pt')"
     for step in ("$@train#trainer.run()", "$@report_best()"):
         steps.insert(steps.index(step) + 1, keep.format(output.with_name("trained" if "trainer" in step else "best")))
     extra = output.with_name("keep_weights.json")
     own_disk = {"ckpt_dir": "$@output_dir + ('/models' if os.environ['RANK'] == '0' else '/of_another_machine')"}
-    extra.write_text(json.dumps({"run": steps, **(own_disk if nodes > 1 else {})}))
+    extra.write_text(json.dumps({"run": steps, **(own_disk if nodes > 1 else {})}), encoding="utf-8")
     files = [str(configs / "train.json"), str(configs / "multi_gpu_train.json"), str(extra)]
     places = {"dataset_dir": data, "output_dir": output, **settings, "amp": False}
     command = ["-m", "monai.bundle", "run", "--config_file", str(files).replace(" ", ""), *options(places)]

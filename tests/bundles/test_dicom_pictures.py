@@ -25,7 +25,7 @@ CASES = [
 def test_in_and_out(bundle, image, values, names, tmp_path):
     options = {"input": str(FILES / image), "output_dir": str(tmp_path)}
     finish(workflow(ROOT / "bundles" / bundle / "configs", "infer", "inference", **options))
-    (entry,) = json.loads((tmp_path / "predictions.json").read_text())
+    (entry,) = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     mask = np.asarray(Image.open(tmp_path / entry["prediction"]))
     source = pydicom.dcmread(FILES / image, stop_before_pixels=True)
     assert mask.shape == (source.Rows, source.Columns)

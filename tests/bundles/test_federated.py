@@ -33,9 +33,9 @@ def client(name: str, folder: Path, number: int) -> MonaiAlgo:
     WRITE_DATA[name](folder / "data")
     if number:
         file = folder / "data" / "dataset.json"
-        lists = json.loads(file.read_text())
+        lists = json.loads(file.read_text(encoding="utf-8"))
         lists = {"training": lists["validation"] + lists["testing"], "validation": lists["training"], "testing": []}
-        file.write_text(json.dumps(lists))
+        file.write_text(json.dumps(lists), encoding="utf-8")
     settings = {**SETTINGS[name], "dataset_dir": str(folder / "data")}
     algo = MonaiAlgo(
         bundle_root=str(ROOT / "bundles" / name),

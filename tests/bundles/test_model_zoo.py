@@ -30,7 +30,7 @@ def bundle(request):
 
 
 def content(bundle, name):
-    return json.loads((bundle / "configs" / name).read_text())
+    return json.loads((bundle / "configs" / name).read_text(encoding="utf-8"))
 
 
 def test_there_are_three():
@@ -39,7 +39,7 @@ def test_there_are_three():
 
 def test_files_that_must_be_there(bundle):
     assert [name for name in NEEDED if not (bundle / name).is_file()] == []
-    assert "Apache License" in (bundle / "LICENSE").read_text()
+    assert "Apache License" in (bundle / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_version_is_in_the_changelog(bundle):
@@ -77,7 +77,7 @@ def test_keys_that_the_specification_names(bundle):
 
 
 def test_page_follows_the_template(bundle):
-    page = (bundle / "docs" / "README.md").read_text()
+    page = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     titles = [title.strip("* ") for title in re.findall(r"^#{2,3} (.+)$", page, re.MULTILINE)]
     assert page.startswith("# Model Title\n")
     assert [section for section in SECTIONS if section not in titles] == []
@@ -89,9 +89,9 @@ def test_package_has_a_name_of_its_own_and_needs_nothing_of_other_bundles(bundle
     assert (package / "__init__.py").is_file() and not (bundle / "scripts").exists()
     others = {path.name for path in BUNDLES} - {bundle.name}
     for file in package.rglob("*.py"):
-        nodes = ast.walk(ast.parse(file.read_text()))
+        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         found = {a.name.split(".")[0] for n in nodes if isinstance(n, ast.Import) for a in n.names}
-        nodes = ast.walk(ast.parse(file.read_text()))
+        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         found |= {(n.module or "").split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom)}
         assert not found & others, file
 
@@ -104,4 +104,4 @@ def test_no_large_file_and_no_path_of_a_machine_in_git():
     assert [file for file in files if file.is_file() and file.stat().st_size > LARGEST] == []
     texts = [file for file in files if file.suffix in (".json", ".py", ".md", ".txt", ".yml") and file.is_file()]
     home = re.compile(r"/(?:root|home|Users)/\w")
-    assert [file for file in texts if home.search(file.read_text()) and file != ROOT / __file__] == []
+    assert [file for file in texts if home.search(file.read_text(encoding="utf-8")) and file != ROOT / __file__] == []

@@ -43,9 +43,9 @@ def make(folder):
     """Phantoms that take a second, as the real ones take longer."""
     if not (folder / "dataset.json").exists():
         time.sleep(1)
-        with open(folder / "log.txt", "a") as log:
+        with open(folder / "log.txt", "a", encoding="utf-8") as log:
             log.write("made\n")
-        (folder / "dataset.json").write_text("{}")
+        (folder / "dataset.json").write_text("{}", encoding="utf-8")
     return folder / "dataset.json"
 
 
@@ -61,7 +61,7 @@ def ask_for_phantoms(rank, folder, port):
 
 def test_one_process_makes_the_phantoms(tmp_path):
     processes.start_processes(ask_for_phantoms, (tmp_path, free_port()), nprocs=2, start_method="fork")
-    assert (tmp_path / "log.txt").read_text() == "made\n"
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8") == "made\n"
 
 
 RUNS = [("brainsegdmlf", 1), ("brainsegdmlf", 2), ("emclip", 1), ("tmca", 1)]
@@ -91,6 +91,7 @@ def test_without_torchrun(prepared, tmp_path, monkeypatch):
 def test_the_network_has_the_layout_of_one_process(bundle):
     configs = ROOT / "bundles" / bundle / "configs"
     one, several = (
-        json.loads((configs / f"{name}.json").read_text())["network"] for name in ("train", "multi_gpu_train")
+        json.loads((configs / f"{name}.json").read_text(encoding="utf-8"))["network"]
+        for name in ("train", "multi_gpu_train")
     )
     assert several["network"] == one and "channels_last" in one

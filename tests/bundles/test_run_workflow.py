@@ -18,5 +18,5 @@ def test_run_workflow(name, tmp_path):
     config = str(ROOT / "bundles" / name / "configs" / "inference.json")
     places = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "masks")}
     run_workflow("ConfigWorkflow", config_file=config, workflow_type="infer", **places, **PLAIN)
-    cases = json.loads((tmp_path / "masks" / "predictions.json").read_text())
+    cases = json.loads((tmp_path / "masks" / "predictions.json").read_text(encoding="utf-8"))
     assert cases and len(list((tmp_path / "masks").glob("*/*_seg.*"))) >= 1

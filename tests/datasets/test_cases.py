@@ -17,7 +17,7 @@ def maker(folder: Path) -> Path:
     """Stand for a bundle's phantoms: one case a split, made once."""
     folder.mkdir(parents=True, exist_ok=True)
     lists = {split: [{"image": f"{split}.png"}] for split in ("training", "validation", "testing")}
-    (folder / "dataset.json").write_text(json.dumps(lists))
+    (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     return folder / "dataset.json"
 
 
@@ -28,7 +28,7 @@ def never(folder: Path) -> Path:
 def data_set(folder: Path, **counts: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     lists = {split: [{"image": f"{split}_{n}.png"} for n in range(count)] for split, count in counts.items()}
-    (folder / "dataset.json").write_text(json.dumps(lists))
+    (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     return folder
 
 
@@ -80,7 +80,7 @@ def test_one_input_goes_before_the_split(tmp_path):
 
 def test_without_a_validation_list_cases_are_held_back_by_patient(tmp_path):
     cases = [{"image": f"{number}.png", "patient": f"p{number // 2}"} for number in range(20)]
-    (tmp_path / "dataset.json").write_text(json.dumps({"training": cases}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": cases}), encoding="utf-8")
     training, validation = (
         {item["patient"] for item in load_split(tmp_path, split, "b", maker=never)}
         for split in ("training", "validation")
@@ -91,21 +91,23 @@ def test_without_a_validation_list_cases_are_held_back_by_patient(tmp_path):
 @pytest.mark.parametrize("split", ["training", "validation"])
 @pytest.mark.parametrize("lists", [{}, {"validation": []}, {"validation": None}])
 def test_one_training_case_and_no_validation_list_is_one_line(tmp_path, split, lists):
-    (tmp_path / "dataset.json").write_text(json.dumps({"training": [{"image": "a.png"}], **lists}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": [{"image": "a.png"}], **lists}), encoding="utf-8")
     with pytest.raises(InputError, match="dataset.json has 1 case, and there is no validation list"):
         load_split(tmp_path, split, "b", maker=never)
 
 
 def test_a_validation_list_with_a_fault_is_not_taken_for_none(tmp_path):
     lists = {"training": [{"image": "a.png"}, {"image": "b.png"}], "validation": [{"label": "c.png"}]}
-    (tmp_path / "dataset.json").write_text(json.dumps(lists))
+    (tmp_path / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     with pytest.raises(InputError, match=r"^validation\[0\] in .* names no image"):
         load_split(tmp_path, "validation", "b", maker=never)
 
 
 def test_a_patient_who_trains_and_validates_is_found_when_training_starts(tmp_path):
     case = {"image": "a.png", "patient": "p1"}
-    (tmp_path / "dataset.json").write_text(json.dumps({"training": [case, case], "validation": [case]}))
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"training": [case, case], "validation": [case]}), encoding="utf-8"
+    )
     with pytest.raises(InputError, match="^patient 'p1' has cases in training and in validation"):
         load_split(tmp_path, "training", "b", maker=never)
     assert names(load_split(tmp_path, "validation", "b", maker=never)) == ["a"]

@@ -14,7 +14,7 @@ REAL = os.environ.get("BUNDLES_REAL_DATA")
 
 def write(folder: Path, **splits) -> Path:
     path = folder / "dataset.json"
-    path.write_text(json.dumps({"name": "toy", "numTraining": 1, **splits}))
+    path.write_text(json.dumps({"name": "toy", "numTraining": 1, **splits}), encoding="utf-8")
     return path
 
 
@@ -131,7 +131,7 @@ def test_all_bad_entries_are_named_at_once(tmp_path):
 )
 def test_bad_list_is_one_line(tmp_path, content, parts):
     path = tmp_path / "dataset.json"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         expand_datalist(path, "validation")
     message = str(caught.value)

@@ -43,7 +43,7 @@ def corrupt(path: Path, keep: int) -> str:
 
 def folder_of_text(path: Path) -> str:
     path.mkdir()
-    (path / "a").write_text("text")
+    (path / "a").write_text("text", encoding="utf-8")
     return str(path)
 
 
@@ -269,7 +269,7 @@ def test_preflight_names_every_problem(tmp_path):
     bare = {"image": good["image"], "case_id": "c"}
     preflight([[good], [bare]], ["t1"], tmp_path / "out")
     preflight([[good]], ["t1"], tmp_path / "out", labels=[0, 1])
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         preflight([[good, bad], [bare]], ["t1"], tmp_path / "file", labels=[0, 1])
     first, second, third = str(caught.value).splitlines()
@@ -295,7 +295,7 @@ def test_output_dir(tmp_path):
 
 
 def test_output_dir_below_a_file(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     (line,) = check_output_dir(tmp_path / "file" / "run")
     assert f"{tmp_path / 'file'} is a file" in line and "--output_dir" in line
 

@@ -153,7 +153,7 @@ def cut(path: Path) -> str:
 
 
 def text(path: Path) -> str:
-    path.write_text("no picture")
+    path.write_text("no picture", encoding="utf-8")
     return str(path)
 
 

@@ -71,5 +71,5 @@ def test_the_last_line_of_a_training_segments_with_its_weights(tmp_path):
     where = ["--dataset_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "masks"), "--device", "cpu"]
     assert line.startswith("python -m monai.bundle run ")
     run_bundle(*shlex.split(line)[4:], *where)
-    assert len(json.loads((tmp_path / "masks" / "predictions.json").read_text())) == 1
+    assert len(json.loads((tmp_path / "masks" / "predictions.json").read_text(encoding="utf-8"))) == 1
     assert len(list((tmp_path / "masks").rglob("*_seg.png"))) == 1

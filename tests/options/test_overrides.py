@@ -17,9 +17,9 @@ CONFIG = {
 
 @pytest.fixture
 def configs(tmp_path):
-    (tmp_path / "train.json").write_text(json.dumps(CONFIG))
-    (tmp_path / "brats.json").write_text(json.dumps({"labels": [0, 1, 2, 4]}))
-    (tmp_path / "metadata.json").write_text(json.dumps({"version": "1"}))
+    (tmp_path / "train.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    (tmp_path / "brats.json").write_text(json.dumps({"labels": [0, 1, 2, 4]}), encoding="utf-8")
+    (tmp_path / "metadata.json").write_text(json.dumps({"version": "1"}), encoding="utf-8")
     return tmp_path
 
 

@@ -62,7 +62,7 @@ def test_index_is_whole_after_each_case(tmp_path):
     index = PredictionIndex(tmp_path, ["flair", "t1"])
     for number in (1, 2):
         path = index.add(f"p{number}", ["/d/flair.nii.gz", None], tmp_path / "p1" / "p1_seg.nii.gz", tmp_path / "o.png")
-        entries = json.loads(path.read_text())
+        entries = json.loads(path.read_text(encoding="utf-8"))
         assert [entry["case_id"] for entry in entries] == ["p1", "p2"][:number]
     assert entries[0] == {
         "case_id": "p1",
@@ -88,7 +88,7 @@ def test_handler_writes_in_the_grid_of_the_input(tmp_path, overlays):
     lesion[4:12, 6:18, 2:8] = 1
     nib.save(nib.Nifti1Image(lesion, OBLIQUE), tmp_path / "t1.nii.gz")
     listed = {"testing": [{"image": [None, "t1.nii.gz"], "case_id": "p1"}]}
-    (tmp_path / "dataset.json").write_text(json.dumps(listed))
+    (tmp_path / "dataset.json").write_text(json.dumps(listed), encoding="utf-8")
     items = expand_datalist(tmp_path / "dataset.json", "testing")
     before = Compose(
         [
@@ -111,7 +111,7 @@ def test_handler_writes_in_the_grid_of_the_input(tmp_path, overlays):
     image: nib.Nifti1Image = nib.load(output / "p1" / "p1_seg.nii.gz")
     assert image.shape == lesion.shape and np.allclose(image.affine, OBLIQUE, atol=1e-4)
     assert (np.asarray(image.dataobj) == lesion).mean() > 0.95
-    (entry,) = json.loads((output / "predictions.json").read_text())
+    (entry,) = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     assert entry["missing"] == ["flair"] and entry["image"] == [None, str(tmp_path / "t1.nii.gz")]
     assert entry["overlay"] == ("p1/p1_overlay.png" if overlays else None)
     assert (output / "p1" / "p1_overlay.png").is_file() == overlays
@@ -137,7 +137,7 @@ def test_handler_writes_pictures_in_the_size_of_the_input(tmp_path, overlays):
     Image.fromarray(colour).save(tmp_path / "eye.png")
     Image.fromarray(np.ascontiguousarray(np.rot90(colour))).save(tmp_path / "turned.png", exif=exif)
     listed = {"testing": [{"image": "eye.png"}, {"image": "turned.png"}]}
-    (tmp_path / "dataset.json").write_text(json.dumps(listed))
+    (tmp_path / "dataset.json").write_text(json.dumps(listed), encoding="utf-8")
     items = expand_datalist(tmp_path / "dataset.json", "testing")
     before = Compose([LoadPictured("image"), Resized("image", (120, 120))])
     after = Compose(
@@ -156,7 +156,7 @@ def test_handler_writes_pictures_in_the_size_of_the_input(tmp_path, overlays):
         found = np.asarray(Image.open(output / case / f"{case}_seg.png"))
         assert found.shape == truth.shape and (found == truth).mean() > 0.97
         assert (output / case / f"{case}_overlay.png").is_file() == overlays
-    entries = json.loads((output / "predictions.json").read_text())
+    entries = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     assert [entry["prediction"] for entry in entries] == ["eye/eye_seg.png", "turned/turned_seg.png"]
     assert entries[0]["image"] == [str(tmp_path / "eye.png")] and entries[0]["missing"] == []
     if overlays:
@@ -185,7 +185,7 @@ def test_measures_stand_beside_the_mask(tmp_path, capsys, spacing, key, volume):
         pred = MetaTensor(torch.from_numpy(label)[None], torch.diag(torch.tensor([2.0, 2.5, 10.0, 1.0])))
         handler._write(SimpleNamespace(state=SimpleNamespace(batch=[item], output=[{"pred": pred}])))
     handler.summary()
-    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))
     assert [entry["measures"][key] for entry in entries] == [volume, 0.4 * volume]
     assert [entry["measures"]["lv_ejection_fraction"] for entry in entries] == [60.0, 60.0]
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")

@@ -75,7 +75,7 @@ def test_files(tmp_path):
     frame = pd.read_csv(table)
     assert list(frame["case_id"]) == ["a_case", "case_00", "case_01", "case_02"]
     assert list(frame["dice"]) == [0.3, 0.5, 0.7, 0.9] and frame["domain"][0] == "rim_one"
-    content = json.loads(summary.read_text())
+    content = json.loads(summary.read_text(encoding="utf-8"))
     assert content["summary"]["dice"] == pytest.approx(
         {"mean": 0.6, "std": np.std([0.3, 0.5, 0.7, 0.9], ddof=1), "median": 0.6, "n": 4}
     )
@@ -88,7 +88,7 @@ def test_json_is_valid_when_a_column_is_absent_for_a_case(tmp_path):
     report = single([0.5])
     report.add("b", {"lesion": values(0.5)}, domain="x")
     _, summary = report.write(tmp_path)
-    json.loads(summary.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    json.loads(summary.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 def fundus(cups: list[float], **options) -> CaseReport:
@@ -101,8 +101,10 @@ def fundus(cups: list[float], **options) -> CaseReport:
 
 def test_classes_that_were_not_annotated_are_left_out(tmp_path):
     table, summary = fundus([0.6, math.nan, 0.8]).write(tmp_path)
-    assert table.read_text().splitlines()[2].split(",") == ["p1", "0.9", "", "3.0", "", "0.5", ""]
-    content = json.loads(summary.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert table.read_text(encoding="utf-8").splitlines()[2].split(",") == ["p1", "0.9", "", "3.0", "", "0.5", ""]
+    content = json.loads(
+        summary.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
     assert content["cases"][1] | {"case_id": 0} == {
         "case_id": 0,
         "dice_disc": 0.9,
@@ -127,7 +129,7 @@ def test_a_region_of_no_case_is_a_dash(tmp_path):
     ]
     _, summary = report.write(tmp_path)
     empty = {"mean": None, "std": None, "median": None, "n": 0}
-    assert json.loads(summary.read_text())["summary"]["dice_cup"] == empty
+    assert json.loads(summary.read_text(encoding="utf-8"))["summary"]["dice_cup"] == empty
 
 
 def test_a_case_without_annotation_is_neither_worst_nor_best():
@@ -209,7 +211,7 @@ def test_handler_on_an_evaluator(tmp_path, capsys, channel_wise):
         "next      go",
     ):
         assert part in printed
-    assert json.loads((tmp_path / "metrics.json").read_text())["seed"] == 7
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["seed"] == 7
 
 
 def test_handler_without_overlays_and_only_in_its_epoch(tmp_path, capsys):
@@ -287,7 +289,7 @@ def test_handler_on_pictures_of_which_some_lack_a_structure(tmp_path, capsys):
         Image.fromarray(colour).save(tmp_path / f"{case}.png")
         Image.fromarray(np.minimum(truth, 100 * len(labelled))).save(tmp_path / f"{case}_label.png")
         listed.append({"image": f"{case}.png", "label": f"{case}_label.png", "labelled": labelled, "domain": "x"})
-    (tmp_path / "dataset.json").write_text(json.dumps({"testing": listed}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"testing": listed}), encoding="utf-8")
     config = ConfigParser(
         {
             "before": {

@@ -125,7 +125,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(PYTHON), "-m", "shared", "label", "--studies", str(studies), "--app", str(folder / "app")]
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port)],
             cwd=ROOT,

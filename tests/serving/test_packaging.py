@@ -93,23 +93,23 @@ def test_index_has_the_model_zoos_format(bundles, tmp_path, monkeypatch):
     info = tmp_path / "models" / "model_info.json"
     info.parent.mkdir()
     others = {f"other_v{shared.__version__}": {"checksum": "1", "source": "u"}, "toy_v0.0.9": {}}
-    info.write_text(json.dumps(others))
+    info.write_text(json.dumps(others), encoding="utf-8")
     (path,) = package(out=tmp_path, repo="owner/name", bundles=bundles)
-    found = json.loads(info.read_text())
+    found = json.loads(info.read_text(encoding="utf-8"))
     assert list(found) == [f"other_v{shared.__version__}", path.stem], "those of this version, no older ones"
     assert found[path.stem] == {
         "checksum": hashlib.sha1(path.read_bytes()).hexdigest(),
         "source": f"https://github.com/owner/name/releases/download/v{shared.__version__}/{path.name}",
     }
     package(out=tmp_path, bundles=bundles)
-    assert json.loads(info.read_text())[path.stem]["source"] == path.name
+    assert json.loads(info.read_text(encoding="utf-8"))[path.stem]["source"] == path.name
     monkeypatch.setenv("GITHUB_REPOSITORY", "a/b")
     package(out=tmp_path, bundles=bundles)
-    assert "github.com/a/b/" in json.loads(info.read_text())[path.stem]["source"]
+    assert "github.com/a/b/" in json.loads(info.read_text(encoding="utf-8"))[path.stem]["source"]
 
 
 def say_version(bundle: Path, **metadata) -> None:
-    (bundle / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    (bundle / "configs" / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

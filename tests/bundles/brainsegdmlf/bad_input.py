@@ -156,7 +156,7 @@ def unknown_planes(place):
 
 
 def page_for_a_checkpoint(place):
-    (place.folder / "sam.pth").write_text("<!DOCTYPE html><title>Sign in</title>")
+    (place.folder / "sam.pth").write_text("<!DOCTYPE html><title>Sign in</title>", encoding="utf-8")
     place.override["checkpoint"] = str(place.folder / "sam.pth")
 
 
@@ -177,7 +177,7 @@ def several_at_once(place):
 
 def folder_without_dicom(place):
     (place.folder / "series").mkdir()
-    (place.folder / "series" / "notes.txt").write_text("no slices")
+    (place.folder / "series" / "notes.txt").write_text("no slices", encoding="utf-8")
     place.override["input"] = [str(place.folder / "series"), None, None, None]
 
 

@@ -69,7 +69,7 @@ def make_data(folder: Path) -> Path:
         split: [{"case_id": name, **item} for name, item in items.items() if name.startswith(start)]
         for split, start in splits.items()
     }
-    (folder / "dataset.json").write_text(json.dumps(lists))
+    (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     return folder
 
 

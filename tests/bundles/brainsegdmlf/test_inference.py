@@ -59,7 +59,7 @@ def test_split_of_a_data_set(data_dir, weights_dir, tmp_path, capsys):
     flow.initialize()
     assert not flow.check_properties()
     flow.run()
-    index = json.loads((tmp_path / "predictions.json").read_text())
+    index = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     assert [entry["case_id"] for entry in index] == ["test_a", "test_b"]
     assert [entry["missing"] for entry in index] == [[], ["t1"]]
     for entry in index:
@@ -88,7 +88,7 @@ def test_input_as_text_with_a_missing_sequence(data_dir, weights_dir, tmp_path, 
     monkeypatch.chdir(data_dir)
     text = "['val_b_flair.nii.gz',None,'val_b_t1ce.nii.gz','val_b_t2.nii.gz']"
     infer(tmp_path, weights_dir, input=text)
-    (entry,) = json.loads((tmp_path / "predictions.json").read_text())
+    (entry,) = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     assert entry["case_id"] == "val_b" and entry["missing"] == ["t1"]
     assert entry["image"] == [
         str(data_dir / "val_b_flair.nii.gz"),
@@ -115,7 +115,7 @@ def test_dicom(tmp_path, weights_dir, reference, kind):
     save, end = (save_series, "") if kind == "folders" else (save_frames, ".dcm")
     paths = [save(tmp_path / "p01" / f"{name}{end}", images[name], brain_affine()) for name in SEQUENCES]
     infer(tmp_path / "out", weights_dir, input=paths)
-    (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))
     assert entry["image"] == paths and entry["case_id"] == "p01"
     mask = np.asarray(nib.load(tmp_path / "out" / entry["prediction"]).dataobj)
     assert overlap(in_ras(tmp_path / "out" / entry["prediction"]), reference) > 0.999

@@ -26,5 +26,5 @@ def test_command_line_from_an_unrelated_folder(packaged, data_dir, weights_dir, 
     done = run_bundle("--config_file", str(configs / "inference.json"), *options(settings), cwd=tmp_path / "here")
     assert done.stdout.strip().splitlines()[0] == "segmented 1 case", "nothing before the bundle's own words"
     assert "Traceback" not in done.stderr
-    (entry,) = json.loads((tmp_path / "here" / "out" / "predictions.json").read_text())
+    (entry,) = json.loads((tmp_path / "here" / "out" / "predictions.json").read_text(encoding="utf-8"))
     assert entry["missing"] == ["t1"]

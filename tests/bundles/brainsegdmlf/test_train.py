@@ -20,7 +20,7 @@ def test_products(trained):
     output = trained.output
     table = pd.read_csv(output / "metrics.csv")
     assert table["case_id"].tolist() == ["val_a", "val_b"]
-    report = json.loads((output / "metrics.json").read_text())
+    report = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     assert report["summary"]["dice"]["n"] == 2 and report["seed"] == 0
     assert sorted(p.name for p in (output / "overlays").glob("*.png")) == ["val_a.png", "val_b.png"]
 
@@ -64,7 +64,9 @@ def test_dicom_with_dicom_seg_as_labels(tmp_path):
         codes = [["52988006", "SCT", "Lesion"]]
         seg = save_dicom_seg(drawn, paths[0], tmp_path / name / "label.dcm", ["lesion"], codes)
         cases.append({"case_id": name, "image": paths, "label": str(seg)})
-    (tmp_path / "dataset.json").write_text(json.dumps({"training": cases[:1], "validation": cases[1:]}))
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"training": cases[:1], "validation": cases[1:]}), encoding="utf-8"
+    )
     train(tmp_path, tmp_path / "out", overlays=0)
     table = pd.read_csv(tmp_path / "out" / "metrics.csv")
     assert table["case_id"].tolist() == ["b"] and table["dice"].between(0, 1).all()

@@ -24,8 +24,8 @@ def network(weights_dir):
 
 
 def test_metadata_describes_the_config():
-    meta = json.loads(Path(META).read_text())
-    config = json.loads((CONFIGS / "inference.json").read_text())
+    meta = json.loads(Path(META).read_text(encoding="utf-8"))
+    config = json.loads((CONFIGS / "inference.json").read_text(encoding="utf-8"))
     image = meta["network_data_format"]["inputs"]["image"]
     pred = meta["network_data_format"]["outputs"]["pred"]
     assert image["num_channels"] == len(config["channels"]) == len(image["channel_def"])

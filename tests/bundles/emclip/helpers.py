@@ -15,7 +15,7 @@ from tests.bundles.running import ROOT, finish
 
 BUNDLE = ROOT / "bundles" / "emclip"
 CONFIGS = BUNDLE / "configs"
-CONFIG = json.loads((CONFIGS / "train.json").read_text())
+CONFIG = json.loads((CONFIGS / "train.json").read_text(encoding="utf-8"))
 SENTENCES: list[str] = CONFIG["sentences"]
 STRUCTURES: list[str] = list(CONFIG["structures"])
 UNSEEN = ["camera_b", "camera_c", "camera_d"]

@@ -14,7 +14,7 @@ from tests.bundles.emclip.helpers import CONFIGS, infer, train, workflow
 from tests.bundles.running import input_error
 from tests.making import HEART_SHAPE, HEART_SPACING, make_heart, write_hearts
 
-CARDIAC = json.loads((CONFIGS / "cardiac.json").read_text())
+CARDIAC = json.loads((CONFIGS / "cardiac.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_training_reports_three_structures_of_unseen_vendors(run):
     table = pd.read_csv(run / "domains.csv")
     assert table["domain"].unique().tolist() == ["A", "B", "C"]
     assert table["class"].unique().tolist() == list(CARDIAC["structures"])
-    assert "HD95 mm" in (run / "domains.md").read_text()
+    assert "HD95 mm" in (run / "domains.md").read_text(encoding="utf-8")
     assert sorted(p.name.split("_")[0] for p in (run / "clusters").iterdir()) == ["A", "B", "C"]
 
 
@@ -48,7 +48,7 @@ def test_a_volume_gets_a_mask_in_its_own_grid(run, hearts, tmp_path):
     }.items():
         nib.save(volume, tmp_path / f"{name}.nii.gz")
         infer(tmp_path / name, run / "models", ["inference", "cardiac"], input=str(tmp_path / f"{name}.nii.gz"))
-        (entry,) = json.loads((tmp_path / name / "predictions.json").read_text())
+        (entry,) = json.loads((tmp_path / name / "predictions.json").read_text(encoding="utf-8"))
         mask = nib.load(tmp_path / name / entry["prediction"])
         assert mask.shape == volume.shape and np.allclose(mask.affine, volume.affine)
         assert set(np.unique(mask.dataobj)) <= {0, 1, 2, 3}
@@ -57,7 +57,7 @@ def test_a_volume_gets_a_mask_in_its_own_grid(run, hearts, tmp_path):
 
 def test_unseen_vendors_of_a_folder(run, hearts, tmp_path):
     infer(tmp_path, run / "models", ["inference", "cardiac"], dataset_dir=str(hearts), overlays=False)
-    index = json.loads((tmp_path / "predictions.json").read_text())
+    index = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     assert [entry["case_id"] for entry in index] == ["p4", "p5"]
     assert nib.load(tmp_path / index[0]["prediction"]).shape == HEART_SHAPE
 

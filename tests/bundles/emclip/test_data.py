@@ -24,7 +24,7 @@ def write(folder: Path, **splits) -> Path:
             elif case is not None:
                 item["domain"] = case
             lists[split].append(item)
-    (folder / "dataset.json").write_text(json.dumps(lists))
+    (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     return folder
 
 
@@ -79,7 +79,7 @@ def test_no_testing_list_means_no_unseen_domain(tmp_path):
 def test_a_bad_testing_list_is_not_taken_for_none(tmp_path):
     folder = write(tmp_path, training=["a"], testing=["c", {"image": None}])
     assert_one_line(input_error(load_unseen, folder, "x"), ["testing[1]", "names no image"])
-    (folder / "dataset.json").write_text('{"training": [')
+    (folder / "dataset.json").write_text('{"training": [', encoding="utf-8")
     assert_one_line(input_error(load_unseen, folder, "x"), ["dataset.json", "is not JSON"])
 
 

@@ -261,7 +261,7 @@ def test_handler_on_an_evaluator(tmp_path, capsys):
     printed = capsys.readouterr().out
     for part in ("camera a (source)", "mean of unseen", "HD95 px", "domains.md", "domains.png", "(5)", "next      go"):
         assert part in printed
-    assert json.loads((tmp_path / "metrics.json").read_text())["seed"] == 3
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["seed"] == 3
     evaluate(handler, items("ac"))
     assert list(pd.read_csv(tmp_path / "domains.csv")["n"]) == [1] * 4, "a run starts afresh"
 

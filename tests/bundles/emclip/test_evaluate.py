@@ -31,9 +31,9 @@ def test_evaluation_reports_every_domain_and_needs_no_text_tower(data_dir, train
 
 def test_unseen_cases_alone(data_dir, weights_dir, tmp_path):
     """A hospital's own data: no training list, no source, a domain of its own."""
-    item = json.loads((data_dir / "dataset.json").read_text())["testing"][0]
+    item = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["testing"][0]
     item |= {"image": str(data_dir / item["image"]), "label": str(data_dir / item["label"]), "domain": "clinic"}
-    (tmp_path / "dataset.json").write_text(json.dumps({"testing": [item]}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"testing": [item]}), encoding="utf-8")
     evaluate(tmp_path / "out", dataset_dir=str(tmp_path), ckpt_dir=str(weights_dir), **QUIET)
     table = pd.read_csv(tmp_path / "out" / "domains.csv")
     assert table["domain"].unique().tolist() == ["clinic"] and table["role"].unique().tolist() == ["unseen"]
@@ -41,9 +41,9 @@ def test_unseen_cases_alone(data_dir, weights_dir, tmp_path):
 
 @pytest.mark.parametrize("domains", [None, ["camera_d"]])
 def test_a_further_data_set_beside(data_dir, weights_dir, tmp_path, domains):
-    item = json.loads((data_dir / "dataset.json").read_text())["testing"][0]
+    item = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["testing"][0]
     item |= {"image": str(data_dir / item["image"]), "label": str(data_dir / item["label"]), "domain": "camera_d"}
-    (tmp_path / "dataset.json").write_text(json.dumps({"testing": [item]}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"testing": [item]}), encoding="utf-8")
     further = {"test_dirs": [str(tmp_path)], "domains": domains}
     evaluate(tmp_path / "out", dataset_dir=str(data_dir), ckpt_dir=str(weights_dir), **further, **QUIET)
     counts = pd.read_csv(tmp_path / "out" / "domains.csv").groupby("domain")["n"].max().to_dict()
@@ -54,7 +54,7 @@ def test_metrics_are_those_of_the_files(data_dir, weights_dir, tmp_path):
     """Evaluation measures in the picture's own size, where inference writes: both give the same masks."""
     _, table = evaluate(tmp_path / "e", dataset_dir=str(data_dir), ckpt_dir=str(weights_dir), **QUIET)
     infer(tmp_path / "i", weights_dir, dataset_dir=str(data_dir), overlays=False)
-    for item in json.loads((data_dir / "dataset.json").read_text())["testing"]:
+    for item in json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["testing"]:
         case_id = item["case_id"]
         label = np.asarray(Image.open(data_dir / item["label"]))
         found = np.asarray(Image.open(tmp_path / "i" / case_id / f"{case_id}_seg.png"))

@@ -14,7 +14,7 @@ PHOTOGRAPH = "camera_b/eye_006.png"
 
 
 def mask_of(output):
-    (entry,) = json.loads((output / "predictions.json").read_text())
+    (entry,) = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     return np.asarray(Image.open(output / entry["prediction"]))
 
 
@@ -41,7 +41,7 @@ def test_unseen_cameras_of_a_folder(data_dir, weights_dir, tmp_path, capsys):
     assert not flow.check_properties()
     assert flow.parser.get_parsed_content("network_def").texts._encoder == [None], "no text tower"
     flow.run()
-    index = json.loads((tmp_path / "predictions.json").read_text())
+    index = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     assert [entry["case_id"] for entry in index] == [f"eye_006_{camera}" for camera in UNSEEN]
     for entry in index:
         mask = Image.open(tmp_path / entry["prediction"])
@@ -54,7 +54,7 @@ def test_unseen_cameras_of_a_folder(data_dir, weights_dir, tmp_path, capsys):
 def test_one_picture_by_a_relative_path(picture, weights_dir, reference, tmp_path, monkeypatch):
     monkeypatch.chdir(picture.parent)
     infer(tmp_path, weights_dir, input=picture.name)
-    (entry,) = json.loads((tmp_path / "predictions.json").read_text())
+    (entry,) = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     assert entry["case_id"] == picture.stem and entry["image"] == [str(picture)]
     assert np.array_equal(mask_of(tmp_path), reference)
 

@@ -18,7 +18,7 @@ def test_table_by_domain(trained):
     assert table["class"].unique().tolist() == STRUCTURES
     assert table["n"].tolist() == [2, 2, 1, 1, 1, 1, 1, 1]
     assert table["dice_mean"].between(0, 1).all() and table["hd95_mean"].notna().all()
-    assert "camera_a (source)" in (trained.output / "domains.md").read_text()
+    assert "camera_a (source)" in (trained.output / "domains.md").read_text(encoding="utf-8")
     assert (trained.output / "domains.png").stat().st_size > 10_000
 
 
@@ -79,7 +79,7 @@ def test_ablations(data_dir, tmp_path, switch):
 
 def test_a_structure_that_was_not_annotated(data_dir, tmp_path):
     """Validation and an unseen camera with the disc alone: trained, chosen by and scored for what is there."""
-    lists = json.loads((data_dir / "dataset.json").read_text())
+    lists = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))
     del lists["recipe"]
     for split in ("training", "validation", "testing"):
         for item in lists[split]:
@@ -87,7 +87,7 @@ def test_a_structure_that_was_not_annotated(data_dir, tmp_path):
             if split == "validation" or item["domain"] == "camera_b" or item["image"].endswith("eye_001.png"):
                 item["labelled"] = ["optic disc"]
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "dataset.json").write_text(json.dumps(lists))
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     flow = train(tmp_path / "data", tmp_path / "out", **QUIET)
     table = pd.read_csv(tmp_path / "out" / "domains.csv").set_index(["domain", "class"])
     assert table.loc[("camera_a", "optic cup"), "n"] == 0 == table.loc[("camera_b", "optic cup"), "n"]

@@ -25,8 +25,8 @@ def network(weights_dir):
 
 @pytest.mark.parametrize("name", ["train", "inference"])
 def test_metadata_describes_the_config(name):
-    meta = json.loads(Path(META).read_text())
-    config = json.loads((CONFIGS / f"{name}.json").read_text())
+    meta = json.loads(Path(META).read_text(encoding="utf-8"))
+    config = json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
     image = meta["network_data_format"]["inputs"]["image"]
     pred = meta["network_data_format"]["outputs"]["pred"]
     assert image["num_channels"] == len(image["channel_def"]) == 3 and config["pictures"]
@@ -37,7 +37,7 @@ def test_metadata_describes_the_config(name):
 
 def test_inference_has_the_options_of_training():
     """Weights fit without a word on the command line."""
-    config = json.loads((CONFIGS / "inference.json").read_text())
+    config = json.loads((CONFIGS / "inference.json").read_text(encoding="utf-8"))
     own = ("dataset_dir", "output_dir", "ckpt_dir", "overlays", "num_workers", "window_overlap", "fitting")
     shared = [key for key in config if key in CONFIG and key not in own and not isinstance(CONFIG[key], dict)]
     assert {"image_size", "encoder", "sentences", "num_context", "overlap"} <= set(shared)

@@ -27,7 +27,12 @@ def release(tmp_path_factory) -> Release:
         short = {**TRAIN, **SHORT[name]}
         ran = python(VERBS, name, str(bundle), str(done.data(name)), SMALL[name], short, cwd=here)
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        return {"here": here, "bundle": bundle, "text": ran.stdout, **json.loads((here / "found.json").read_text())}
+        return {
+            "here": here,
+            "bundle": bundle,
+            "text": ran.stdout,
+            **json.loads((here / "found.json").read_text(encoding="utf-8")),
+        }
 
     done = Release(folder, use)
     return done

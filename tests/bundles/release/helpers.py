@@ -69,7 +69,7 @@ if not (Path(bundle) / "models" / "model.pt").is_file():  # none is shipped yet
     shutil.copy(here / "trained" / "models" / "model.pt", Path(bundle) / "models")
 os.chdir("/")
 found["parameters"] = sum(p.numel() for p in load(name, bundle_dir=str(Path(bundle).parent)).parameters())
-(here / "found.json").write_text(json.dumps(found))
+(here / "found.json").write_text(json.dumps(found), encoding="utf-8")
 """
 
 
@@ -87,7 +87,7 @@ for name, (bundle, data, weights, small) in bundles.items():
     flow.run()
     flow.finalize()
     found[name] = type(flow.network_def).__module__, sys.modules[name].__file__
-Path("found.json").write_text(json.dumps(found))
+Path("found.json").write_text(json.dumps(found), encoding="utf-8")
 if later:
     from shared.core.errors import find_input_error
     try:

@@ -120,13 +120,15 @@ def test_downloaded_bundles_segment_in_one_process_but_no_two_releases_do(releas
     later = tmp_path / "later" / ready[0]
     shutil.copytree(tmp_path / "downloaded" / ready[0], later)
     start = later / "shared" / "__init__.py"
-    start.write_text(re.sub(re.escape(shared.__version__), "9.0.0", start.read_text()))
+    start.write_text(
+        re.sub(re.escape(shared.__version__), "9.0.0", start.read_text(encoding="utf-8")), encoding="utf-8"
+    )
     here = tmp_path / "here"
     ran = python(SEVERAL, bundles, str(later / "configs" / "inference.json"), cwd=here)
     assert (here / "found.json").is_file(), ran.stdout + ran.stderr
-    for name, (module, file) in json.loads((here / "found.json").read_text()).items():
+    for name, (module, file) in json.loads((here / "found.json").read_text(encoding="utf-8")).items():
         assert module == f"{name}.network" and Path(file).parents[1] == tmp_path / "downloaded" / name
-        assert len(json.loads((here / name / "predictions.json").read_text())) == 1
+        assert len(json.loads((here / name / "predictions.json").read_text(encoding="utf-8"))) == 1
     assert ran.returncode == 1 and "Traceback" not in ran.stderr
     (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
     for part in ("shared 9.0.0", shared.__version__, "bundles of different releases in different processes"):

@@ -21,11 +21,11 @@ def test_every_verb(name, release):
     assert used["parameters"] > 10_000
     configs = used["bundle"] / "configs"
     if (configs / "evaluate.json").is_file():
-        assert json.loads((used["here"] / "evaluated" / "metrics.json").read_text())
+        assert json.loads((used["here"] / "evaluated" / "metrics.json").read_text(encoding="utf-8"))
     if (configs / "inference.json").is_file():
         assert not used["missing"]
         for folder in ("segmented", "flow"):
-            (entry,) = json.loads((used["here"] / folder / "predictions.json").read_text())
+            (entry,) = json.loads((used["here"] / folder / "predictions.json").read_text(encoding="utf-8"))
             assert "p3" in str(entry["image"])
     untouched = {path.relative_to(used["bundle"].parent).as_posix() for path in used["bundle"].rglob("*.json")}
     assert untouched <= set(zipfile.ZipFile(release.zips[name]).namelist()), "nothing is written into the bundle"

@@ -60,7 +60,7 @@ def no_text_folder(place):
 
 def text_folder_without_weights(place):
     (place.folder / "bert").mkdir()
-    (place.folder / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    (place.folder / "bert" / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     place.override["text_encoder"] = str(place.folder / "bert")
 
 
@@ -110,7 +110,7 @@ def no_temperature(place):
 
 
 def backbone_file_of_another_kind(place):
-    (place.folder / "resnet.pth").write_text("no weights")
+    (place.folder / "resnet.pth").write_text("no weights", encoding="utf-8")
     place.override["checkpoint"] = str(place.folder / "resnet.pth")
 
 

@@ -16,7 +16,7 @@ from tests.bundles.running import ROOT, finish
 
 BUNDLE = ROOT / "bundles" / "tmca"
 CONFIGS = BUNDLE / "configs"
-CONFIG = json.loads((CONFIGS / "train.json").read_text())
+CONFIG = json.loads((CONFIGS / "train.json").read_text(encoding="utf-8"))
 NETWORK: dict[str, Any] = {"backbone": "test_resnet", "channels": 16, "detail_channels": [4, 8, 16]}
 INFER: dict[str, Any] = {**NETWORK, "image_size": 64}
 QUIET: dict[str, Any] = {"overlays": 0, "attention_pictures": 0}

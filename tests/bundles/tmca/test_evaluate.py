@@ -25,7 +25,7 @@ def test_metrics_are_those_of_the_files(data_dir, weights_dir, tmp_path):
     table = pd.read_csv(tmp_path / "e" / "metrics.csv").set_index("case_id")
     assert table[["hd95_px_right", "hd95_px_none"]].notna().all(axis=None)
     infer(tmp_path / "i", weights_dir, dataset_dir=str(data_dir), overlays=False)
-    for item in json.loads((data_dir / "dataset.json").read_text())["testing"]:
+    for item in json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["testing"]:
         case_id = item["case_id"]
         label = np.asarray(Image.open(data_dir / item["label"])) > 0
         found = np.asarray(Image.open(tmp_path / "i" / case_id / f"{case_id}_seg.png")) > 0
@@ -51,9 +51,9 @@ def test_batches_give_the_same_as_single_images(data_dir, weights_dir, tmp_path)
 
 def test_data_without_sentences(data_dir, weights_dir, tmp_path, capsys):
     """Said once; nothing to shuffle, and only the score without a sentence."""
-    items = json.loads((data_dir / "dataset.json").read_text())["validation"]
+    items = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["validation"]
     items = [{key: str(data_dir / item[key]) for key in ("image", "label")} for item in items]
-    (tmp_path / "dataset.json").write_text(json.dumps({"validation": items}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"validation": items}), encoding="utf-8")
     evaluate(tmp_path, tmp_path / "out", weights_dir)
     assert pd.read_csv(tmp_path / "out" / "sentences.csv")["sentence"].unique().tolist() == ["none"]
     said = [line for line in capsys.readouterr().err.splitlines() if "no sentence" in line]

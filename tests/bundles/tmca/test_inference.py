@@ -12,7 +12,7 @@ from tests.bundles.tmca.helpers import INFER, SENTENCE, infer, workflow
 
 
 def mask_of(output):
-    (entry,) = json.loads((output / "predictions.json").read_text())
+    (entry,) = json.loads((output / "predictions.json").read_text(encoding="utf-8"))
     return np.asarray(Image.open(output / entry["prediction"]))
 
 
@@ -38,8 +38,8 @@ def test_a_folder(data_dir, weights_dir, tmp_path, capsys):
     flow.initialize()
     assert not flow.check_properties()
     flow.run()
-    index = json.loads((tmp_path / "predictions.json").read_text())
-    items = json.loads((data_dir / "dataset.json").read_text())["testing"]
+    index = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
+    items = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["testing"]
     assert [entry["case_id"] for entry in index] == [item["case_id"] for item in items]
     assert [entry["text"] for entry in index] == [item["text"] for item in items]
     for entry in index:
@@ -54,7 +54,7 @@ def test_a_folder(data_dir, weights_dir, tmp_path, capsys):
 def test_one_picture_by_a_relative_path(picture, weights_dir, reference, tmp_path, monkeypatch):
     monkeypatch.chdir(picture.parent)
     infer(tmp_path, weights_dir, input=picture.name, text=SENTENCE)
-    (entry,) = json.loads((tmp_path / "predictions.json").read_text())
+    (entry,) = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     assert entry["case_id"] == picture.stem and entry["image"] == [str(picture)] and entry["text"] == SENTENCE
     assert np.array_equal(mask_of(tmp_path), reference)
 

@@ -41,8 +41,8 @@ def test_a_bert_of_the_type_that_cxr_bert_has(tmp_path, minilm):
     )
     transformers.BertModel(config).save_pretrained(tmp_path)
     transformers.AutoTokenizer.from_pretrained(minilm).save_pretrained(tmp_path)
-    settings = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**settings, "model_type": "cxr-bert"}))
+    settings = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "model_type": "cxr-bert"}), encoding="utf-8")
     parser = workflow("train", CXR, text_encoder=str(tmp_path), pretrained=False, backbone="test_resnet").parser
     network = parser.get_parsed_content("network_def").eval()
     assert network.texts.encoder.dim == 32
@@ -93,7 +93,7 @@ def test_qata_loads_as_it_is(tmp_path):
     assert parser.get_parsed_content("size") == [224, 224]
     few = {"training": training[::1000], "validation": validation[::700]}
     (tmp_path / "few").mkdir()
-    (tmp_path / "few" / "dataset.json").write_text(json.dumps(few))
+    (tmp_path / "few" / "dataset.json").write_text(json.dumps(few), encoding="utf-8")
     train(tmp_path / "few", tmp_path / "out", ["train", "qata"], **QUIET)
     table = pd.read_csv(tmp_path / "out" / "sentences.csv")
     assert table["sentence"].unique().tolist() == ["right", "none", "shuffled"]

@@ -56,9 +56,9 @@ def test_files(tmp_path):
     paths = report().write(tmp_path, seed=3)
     assert [path.name for path in paths] == ["sentences.csv", "sentences.md", "metrics.csv", "metrics.json"]
     assert len(pd.read_csv(paths[0])) == 6
-    content = json.loads(paths[3].read_text())
+    content = json.loads(paths[3].read_text(encoding="utf-8"))
     assert len(content["sentences"]) == 6 and content["sentences"][3]["hd95_px"] is None
-    page = paths[1].read_text()
+    page = paths[1].read_text(encoding="utf-8")
     assert "| right | 2 | 0.500 | 0.962 |" in page and "| over 15 % of the image | 1 | 1.000 | 0.667 |" in page
 
 

@@ -26,9 +26,9 @@ def test_tables(trained):
         assert whole.loc[variant, "dice"] == pytest.approx(cases[f"dice_{variant}"].mean())
         assert whole.loc[variant, ["dice", "micro_dice", "iou", "micro_iou"]].between(0, 1).all()
     assert cases["hd95_px_right"].notna().all() and cases["hd95_px_none"].isna().all()
-    content = json.loads((output / "metrics.json").read_text())
+    content = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     assert content["seed"] == 0 and [line["sentence"] for line in content["sentences"]] == table["sentence"].tolist()
-    assert "| right | 3 |" in (output / "sentences.md").read_text()
+    assert "| right | 3 |" in (output / "sentences.md").read_text(encoding="utf-8")
 
 
 def test_products(trained):

@@ -38,11 +38,11 @@ def test_no_sentences_are_said_once(place, capsys):
 
     place.lists(without)
     (place.folder / "own").mkdir()
-    lists = json.loads((place.data / "dataset.json").read_text())
+    lists = json.loads((place.data / "dataset.json").read_text(encoding="utf-8"))
     lists = {k: [{x: str(place.data / y) for x, y in i.items()} for i in lists[k]] for k in ("training", "validation")}
     for item in [*lists["training"], *lists["validation"]]:
         del item["case_id"]
-    (place.folder / "own" / "dataset.json").write_text(json.dumps(lists))
+    (place.folder / "own" / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     train(place.folder / "own", place.folder / "run", **QUIET)
     said = [line for line in capsys.readouterr().err.splitlines() if "no sentence" in line]
     assert len(said) == 1 and '9 of 9 cases have no sentence (key "text")' in said[0]

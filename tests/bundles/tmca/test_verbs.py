@@ -26,7 +26,7 @@ def network(weights_dir):
 
 def test_metadata_describes_the_config():
     """Of the shipped weights, which inference takes as they are."""
-    form = json.loads(Path(META).read_text())["network_data_format"]
+    form = json.loads(Path(META).read_text(encoding="utf-8"))["network_data_format"]
     image, pred = form["inputs"]["image"], form["outputs"]["pred"]
     parser = workflow("infer", "inference").parser
     assert image["num_channels"] == pred["num_channels"] == 1 and isinstance(form["inputs"]["text"], str)
@@ -36,7 +36,7 @@ def test_metadata_describes_the_config():
 
 def test_inference_has_the_options_of_training():
     """Weights fit without a word on the command line."""
-    config = json.loads((CONFIGS / "inference.json").read_text())
+    config = json.loads((CONFIGS / "inference.json").read_text(encoding="utf-8"))
     own = ("dataset_dir", "output_dir", "ckpt_dir", "overlays", "num_workers", "image_size", "fitting")
     shared = [key for key in config if key in CONFIG and key not in own and not isinstance(CONFIG[key], dict)]
     assert {"backbone", "text_encoder", "enhancement", "alignment", "channels", "overlap"} <= set(shared)

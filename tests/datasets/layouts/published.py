@@ -81,7 +81,7 @@ def msd_brain(root: Path) -> Expected:
         volume(
             root / "Task01_BrainTumour" / "labelsTr" / f"{case}.nii.gz", (slope * blocks(1, 2, 3)).astype(np.float32)
         )
-    (root / "Task01_BrainTumour" / "dataset.json").write_text("{}")
+    (root / "Task01_BrainTumour" / "dataset.json").write_text("{}", encoding="utf-8")
     return {case: blocks(2, 1, 4) for case in cases}
 
 
@@ -148,7 +148,7 @@ def rim_one_r2(root: Path) -> Expected:
         picture(folder / f"Im{n:03d}.jpg")
         points = [(15, 12), (5, 4), (25, 4), (25, 20), (5, 20)]  # the first is the centre
         lines = ["Points", *(str(number) for point in points for number in point), "Ellipse parameters", "15", "12"]
-        (folder / f"Im{n:03d}-gs.txt").write_text("\r\n".join(lines))
+        (folder / f"Im{n:03d}-gs.txt").write_text("\r\n".join(lines), encoding="utf-8")
         outline = Image.new("L", (32, 24), 0)
         ImageDraw.Draw(outline).polygon(points[1:], fill=100)
         expected[f"Im{n:03d}"] = np.asarray(outline)
@@ -231,7 +231,7 @@ def acdc(root: Path) -> Expected:
             volume(folder / f"patient{n:03d}_frame{frame}_gt.nii.gz", blocks(1, 2, 3))
             expected[f"patient{n:03d}_{phase}"] = blocks(3, 2, 1)
         volume(folder / f"patient{n:03d}_4d.nii.gz", np.zeros((10, 6, 3, 5), np.int16))
-        (folder / "Info.cfg").write_text("ED: 1\nES: 12\nGroup: DCM\n")
+        (folder / "Info.cfg").write_text("ED: 1\nES: 12\nGroup: DCM\n", encoding="utf-8")
     return expected
 
 

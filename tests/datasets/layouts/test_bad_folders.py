@@ -23,7 +23,7 @@ def remove(pattern: str):
 
 
 def overwrite(pattern: str, text: str):
-    return lambda root: sorted(root.rglob(pattern))[0].write_text(text)
+    return lambda root: sorted(root.rglob(pattern))[0].write_text(text, encoding="utf-8")
 
 
 def other_values(root: Path) -> None:
@@ -117,7 +117,7 @@ def test_wrong_arguments(layout, folder, options, parts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     SETS["acdc"].make(tmp_path / "hearts")
     (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "dataset.json").write_text(json.dumps({"training": []}))
+    (tmp_path / "foreign" / "dataset.json").write_text(json.dumps({"training": []}), encoding="utf-8")
     before = files(tmp_path)
     with pytest.raises(InputError) as error:
         make_datalist(layout, folder, progress=False, **options)

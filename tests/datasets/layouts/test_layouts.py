@@ -37,7 +37,7 @@ def made(request, tmp_path_factory) -> dict[str, Any]:
     before = files(folder)
     name = request.param.split()[0]
     path = make_datalist(name, folder, folder.parent / f"list_of_{folder.name}", progress=False)
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     return {"name": name, "path": path, "content": content, "expected": expected, "published": published} | {
         "folder": folder,
         "before": before,
@@ -50,7 +50,7 @@ def config(name: str) -> dict[str, Any]:
     configs = ROOT / "bundles" / layout.bundle / "configs"
     settings: dict[str, Any] = {}
     for file in ("train", *layout.configs):
-        settings |= json.loads((configs / f"{file}.json").read_text())
+        settings |= json.loads((configs / f"{file}.json").read_text(encoding="utf-8"))
     words = layout.options.split()
     options = {key.lstrip("-"): value for key, value in zip(words[::2], words[1::2])}
     assert unknown_overrides(options, default_values(configs)) == []
@@ -127,7 +127,9 @@ def test_the_training_command_is_of_the_bundle(made):
 
 def build(name: str, tmp_path: Path, **options: Any) -> dict[str, Any]:
     SETS[name].make(tmp_path / "data")
-    return json.loads(make_datalist(name, tmp_path / "data", tmp_path / "list", progress=False, **options).read_text())
+    return json.loads(
+        make_datalist(name, tmp_path / "data", tmp_path / "list", progress=False, **options).read_text(encoding="utf-8")
+    )
 
 
 def places(content: dict[str, Any]) -> dict[str, set[str]]:
@@ -221,7 +223,9 @@ def test_open_ms_prefers_what_is_stripped_and_resampled(tmp_path):
     home = tmp_path / "data" / "cross_sectional"
     (home / "coregistered").rename(home / "coregistered_resampled")
     SETS["open_ms"].make(tmp_path / "data")
-    content = json.loads(make_datalist("open_ms", tmp_path / "data", tmp_path / "list", progress=False).read_text())
+    content = json.loads(
+        make_datalist("open_ms", tmp_path / "data", tmp_path / "list", progress=False).read_text(encoding="utf-8")
+    )
     assert all("coregistered_resampled" in item["image"][0] for item in content["training"])
 
 
