@@ -1,4 +1,4 @@
-"""One reader for every source of a volume: NIfTI, the folder of a DICOM series, a DICOM file of several frames.
+"""One reader for every source of a volume: NIfTI, NRRD, MetaImage, a folder with a DICOM series, multi-frame DICOM.
 
 The check before a run uses `read_header`, the run uses `load_volume`. Both open the file in the same way, so what one
 accepts the other can load.
@@ -23,9 +23,13 @@ from shared.io.dicom_frames import find_frames, open_frames
 from shared.io.dicom_series import open_series
 from shared.io.memory import check_memory
 from shared.io.nifti import open_nifti
+from shared.io.nrrd_meta import is_nrrd_or_meta, open_nrrd_or_meta
 from shared.io.opened import OpenedVolume
 
-FORMATS = "give NIfTI (.nii, .nii.gz), the folder of one DICOM series, or a volume in one DICOM file"
+FORMATS = (
+    "give NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), the folder of one DICOM series, or a volume in one "
+    "DICOM file"
+)
 VOLUME_SHAPES = "volumes are (X, Y, Z) or (X, Y, Z, M), a single slice is (X, Y, 1)"
 
 
@@ -52,7 +56,8 @@ def read_header(path: str | os.PathLike, where: str, whole: bool = True) -> Head
     """Check a source of a volume and return its geometry.
 
     Args:
-        path: a NIfTI file, the folder of a DICOM series, or a DICOM file of several frames.
+        path: a NIfTI, FreeSurfer, NRRD or MetaImage file, the folder of a DICOM series, or a DICOM file of several
+            frames.
         where: case and role of the file, begins the message.
         whole: also read the voxels where only they show a fault: a compressed file's checksum, NaN in floating-point
             numbers. False reads headers alone, and the pixels of DICOM undecoded.
@@ -119,6 +124,8 @@ def _check_affine(affine: np.ndarray) -> None:
 
 
 def _opener(source: Path) -> OpenedVolume:
+    if is_nrrd_or_meta(source) and source.is_file():
+        return open_nrrd_or_meta(source)
     if file := find_frames(source):
         return open_frames(file)
     return open_series(source) if source.is_dir() else open_nifti(source)

@@ -45,6 +45,7 @@ def test_the_data_list_has_the_last_word(tmp_path, word, known):
     assert spacing_is_known({"image": path, "spacing": word}) == known
 
 
-def test_dicom_is_believed_and_pictures_are_not(tmp_path):
+def test_dicom_nrrd_and_meta_image_are_believed_and_pictures_are_not(tmp_path):
     assert spacing_is_known({"image": str(tmp_path)})
+    assert spacing_is_known({"image": [str(tmp_path / "a.nrrd"), str(tmp_path / "a.mha")]})
     assert not spacing_is_known({"image": str(tmp_path / "eye.png")})
