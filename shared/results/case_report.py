@@ -66,6 +66,17 @@ class CaseReport:
         """Return one row per case, sorted by ``case_id`` so that the order is the same for any number of processes."""
         return pd.DataFrame([self.rows[case_id] for case_id in sorted(self.rows)])
 
+    def headings(self) -> dict[str, tuple[str, str]]:
+        """Return the columns of the metrics in `table` that the cases have: column -> (heading, number format)."""
+        columns = {column for row in self.rows.values() for column in row}
+        several = len(self.class_names) > 1
+        return {
+            column: (f"{heading} {name}" if several else heading, form)
+            for metric, (heading, form) in self.table.items()
+            for name in self.class_names
+            if (column := self.column(metric, name)) in columns
+        }
+
     def summary(self) -> dict[str, dict[str, float]]:
         """Return mean, standard deviation (n - 1; 0 for a single case), median and n of every numeric column.
 

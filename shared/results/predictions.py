@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from shared.results.batch_items import case_name, spacing_of
 from shared.results.measures import Measures, Spacing
 from shared.results.overlays import save_overlay
 from shared.results.prediction_index import PredictionIndex
+from shared.results.prediction_page import write_prediction_page
+from shared.results.report_records import about_bundle
 
 Measure = Callable[[np.ndarray, Spacing], Measures]
 
@@ -57,6 +60,9 @@ class PredictionHandler:
         dicom_seg: `shared.io.dicom_seg.save_dicom_seg` with its codes, for cases whose first sequence is a DICOM series
             or whose picture is a DICOM image; None writes none.
         class_values: label values of the classes; None for 1, 2, ...
+        report_page: write ``report.html``, which shows all cases of the folder.
+        bundle_root: folder of the bundle, whose metadata the page names; None names no bundle.
+        weights: file of weights to name on the page.
 
     """
 
@@ -73,6 +79,9 @@ class PredictionHandler:
         measure_patients: Callable[[Sequence[Mapping[str, Any]]], dict[str, Measures]] | None = None,
         dicom_seg: Callable[..., Path] | None = None,
         class_values: Sequence[int] | None = None,
+        report_page: bool = False,
+        bundle_root: str | os.PathLike | None = None,
+        weights: str | os.PathLike | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.items = {str(item["case_id"]): item for item in items}
@@ -87,6 +96,10 @@ class PredictionHandler:
         self.patients: dict[str, dict[str, Measures]] = defaultdict(dict)  # patient -> case_id -> measures
         self.unknown_spacing = 0  # cases measured in voxels
         self.failures: Mapping[str, str] = {}  # case_id -> what is wrong with it
+        self.done: set[str] = set()  # case_ids of this run that have a result
+        self.report_page = report_page
+        self.about = bundle_root, weights
+        self.page: Path | None = None
         self.index = PredictionIndex(output_dir, channels)
 
     def attach(self, engine: Engine) -> None:
@@ -125,6 +138,8 @@ class PredictionHandler:
         if entries:
             tables = " and .csv" if self.measure else ""
             print(f"index  {self.output_dir / 'predictions.json'}{tables}", flush=True)
+        if self.page:
+            print(f"page   {self.page}", flush=True)
         if self.failures:
             failed = [f"  {case_id}: {problem}" for case_id, problem in self.failures.items()]
             raise InputError("\n".join([f"{len(failed)} of {len(self.items)} cases failed", *failed]))
@@ -142,10 +157,18 @@ class PredictionHandler:
 
     def _close(self, engine: Engine) -> None:
         self.index.close()
+        self._write_page()
 
     def _stop(self, engine: Engine, error: Exception) -> None:
         self.index.close()
+        with suppress(InputError):  # what stopped the run, as a full disk, may stop the page too: `error` says it
+            self._write_page(stopped=reason(error))
         raise error  # ignite leaves that to the handlers of this event
+
+    def _write_page(self, stopped: str = "") -> None:
+        if self.report_page:
+            about = about_bundle(*self.about)
+            self.page = write_prediction_page(self.output_dir, self.done, self.failures, about, stopped)
 
     def _write(self, engine: Engine) -> None:
         state: Any = engine.state
@@ -165,6 +188,7 @@ class PredictionHandler:
                 measures=measures,
                 dicom_seg=dicom_seg,
             )
+            self.done.add(case_id)
             if measures is not None:
                 self._measure_patient(asked, measures)
 

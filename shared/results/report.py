@@ -19,6 +19,8 @@ from shared.results.batch_items import case_name, spacing_of
 from shared.results.case_report import TABLE, CaseReport
 from shared.results.metrics import case_metrics
 from shared.results.overlays import save_overlay
+from shared.results.report_page import page_path, write_report
+from shared.results.report_records import about_bundle, evaluation_records
 
 
 class ReportHandler:
@@ -43,6 +45,8 @@ class ReportHandler:
         next_command: command to name under the table.
         seed: written to ``metrics.json``.
         epoch: report only when the evaluator runs for this epoch of a training; None for always.
+        report_page: write ``report.html`` as well.
+        bundle_root: folder of the bundle, whose metadata the page names; None names no bundle.
 
     """
 
@@ -61,6 +65,8 @@ class ReportHandler:
         next_command: str | None = None,
         seed: int | None = None,
         epoch: int | None = None,
+        report_page: bool = False,
+        bundle_root: str | os.PathLike | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
@@ -75,6 +81,8 @@ class ReportHandler:
         self.next_command = next_command
         self.seed = seed
         self.epoch = epoch
+        self.report_page = report_page
+        self.bundle_root = bundle_root
         self.held = ExitStack()
         self._start()
 
@@ -138,7 +146,21 @@ class ReportHandler:
         print(self.report.text(self.title))
         if others:
             print(f"replaced  the tables of an earlier run in {self.output_dir}, which had {others} other cases")
-        print(closing_lines(self.pictures, tables, self.weights, self.next_command), flush=True)
+        page = self._write_page(tables) if self.report_page else None
+        print(closing_lines(self.pictures, tables, self.weights, self.next_command, page), flush=True)
+
+    def _write_page(self, tables: Sequence[Path]) -> Path:
+        columns = self.report.headings()
+        title = f"Evaluation: {self.title}"
+        return write_report(
+            page_path(self.output_dir, title),
+            title,
+            evaluation_records(self.report, self.pictures, self.output_dir),
+            about_bundle(self.bundle_root, self.weights),
+            formats=dict(columns.values()),
+            tables={heading: rows for heading, rows in self.report.tables().items() if isinstance(rows, list)},
+            files={path.name: path.name for path in tables},
+        )
 
 
 def earlier_cases(output_dir: str | os.PathLike) -> set[str]:
@@ -155,12 +177,14 @@ def closing_lines(
     tables: Sequence[str | os.PathLike] = (),
     weights: str | os.PathLike | None = None,
     next_command: str | None = None,
+    page: str | os.PathLike | None = None,
 ) -> str:
     """Return the lines that say where the results are; a line without content is left out."""
     shown = f"{pictures[0]}{' ...' if len(pictures) > 1 else ''} ({len(pictures)})" if pictures else ""
     entries = {
         "pictures": shown,
         "tables": "  ".join(str(table) for table in tables),
+        "page": str(page or ""),
         "weights": str(weights or ""),
         "next": next_command or "",
     }
