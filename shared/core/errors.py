@@ -11,7 +11,16 @@ MAX_LINES = 20
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message is one line that names the thing and the remedy."""
+    """Something the user gave cannot be used; the message is one line that names the thing and the remedy.
+
+    Args:
+        message: the text for the user; several problems are one line each.
+        problems: all problems, where the message names only the first ones; None takes the lines of the message.
+    """
+
+    def __init__(self, message: str = "", problems: Sequence[str] | None = None) -> None:
+        super().__init__(message)
+        self.problems = message.splitlines() if problems is None else list(problems)
 
 
 class OutputError(InputError):
@@ -25,12 +34,14 @@ def require(problems: Sequence[str]) -> None:
         problems: one line each, as the functions of `shared.datasets.preflight` return them.
 
     Raises:
-        InputError: there is a problem; the message holds the first 20 lines and the number of further ones.
+        InputError: there is a problem; the message holds the first 20 lines and the number of further ones, and its
+            ``problems`` all of them.
 
     """
     if problems:
         rest = len(problems) - MAX_LINES
-        raise InputError("\n".join([*problems[:MAX_LINES], *([f"... and {rest} more"] if rest > 0 else [])]))
+        lines = [*problems[:MAX_LINES], *([f"... and {rest} more"] if rest > 0 else [])]
+        raise InputError("\n".join(lines), problems)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

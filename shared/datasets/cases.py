@@ -41,6 +41,7 @@ def load_split(
     split: str,
     builtin_dir: str | os.PathLike,
     val_share: float = 0.2,
+    mark_faults: bool = False,
     *,
     maker: Maker,
 ) -> Items:
@@ -53,6 +54,7 @@ def load_split(
         split: "training", "validation", "testing" or another list of that file.
         builtin_dir: the folder of the built-in phantoms, which are written on first use.
         val_share: the share that is held back, in (0, 1).
+        mark_faults: keep cases that cannot be used, marked as `shared.datasets.faults` says; False raises.
         maker: writes the phantoms.
 
     Raises:
@@ -62,9 +64,10 @@ def load_split(
     file = dataset_file(dataset_dir, builtin_dir, maker=maker)
     lists = read_datalist(file)
     if split in ("training", "validation") and not lists.get("validation"):
-        training, validation = hold_out(expand_datalist(file, "training"), val_share, f"training of {file}")
+        held = expand_datalist(file, "training", mark_faults)
+        training, validation = hold_out(held, val_share, f"training of {file}")
         return training if split == "training" else validation
-    items = expand_datalist(file, split)
+    items = expand_datalist(file, split, mark_faults)
     if split == "training" and isinstance(lists["validation"], list):
         check_apart(items, lists["validation"], file.absolute())
     return items
@@ -73,5 +76,13 @@ def load_split(
 def load_input(
     dataset_dir: str | os.PathLike, split: str, builtin_dir: str | os.PathLike, input: Any = None, *, maker: Maker
 ) -> Items:
-    """Return the one case of ``--input``, or the cases of a split (arguments: see `load_split`)."""
-    return load_split(dataset_dir, split, builtin_dir, maker=maker) if input is None else [parse_input(input)]
+    """Return the cases of an inference: the one of ``--input``, or those of a split (arguments: see `load_split`).
+
+    Cases of a split that cannot be used are marked, see `shared.datasets.faults`.
+
+    Raises:
+        InputError: ``--input`` cannot be used; see also `load_split`.
+    """
+    if input is not None:
+        return [parse_input(input)]
+    return load_split(dataset_dir, split, builtin_dir, mark_faults=True, maker=maker)

@@ -12,6 +12,7 @@ from typing import Any
 from shared.core.errors import InputError, require
 from shared.core.missing import is_missing, present
 from shared.datasets.case_names import check_case_id, name_cases
+from shared.datasets.faults import mark
 
 Items = list[dict[str, Any]]
 
@@ -51,7 +52,7 @@ def read_datalist(dataset_json: str | os.PathLike) -> dict[str, Any]:
     return content
 
 
-def expand_datalist(dataset_json: str | os.PathLike, split: str) -> Items:
+def expand_datalist(dataset_json: str | os.PathLike, split: str, mark_faults: bool = False) -> Items:
     """Read one split of a Decathlon-style ``dataset.json``.
 
     Unlike `monai.data.load_decathlon_datalist` it makes paths absolute in lists that hold null (a missing sequence) and
@@ -61,6 +62,8 @@ def expand_datalist(dataset_json: str | os.PathLike, split: str) -> Items:
     Args:
         dataset_json: the file; paths in it are relative to its folder.
         split: the list to read, e.g. ``training``, ``validation`` or ``testing``.
+        mark_faults: keep an item that cannot be used, marked (see `shared.datasets.faults`) and called after its place
+            in the list, e.g. ``testing[3]``. False raises.
 
     Returns:
         One new dict per item: ``image`` (absolute path, or list of absolute paths and None), ``label`` if there is one,
@@ -83,6 +86,8 @@ def expand_datalist(dataset_json: str | os.PathLike, split: str) -> Items:
             items.append(_expand(entry, source.parent, f"{split}[{index}] in {source}"))
         except InputError as error:
             problems.append(str(error))
+            if mark_faults:
+                items.append(_faulty(entry, f"{split}[{index}]", problems.pop()))
     given = Counter(item["case_id"] for item in items if "case_id" in item)
     where = f"split '{split}' of {source}: every case needs its own"
     problems += [f"case_id '{name}' occurs {count} times in {where}" for name, count in given.items() if count > 1]
@@ -134,6 +139,14 @@ def _expand(entry: Any, folder: Path, where: str) -> dict:
     if "case_id" in known:
         known["case_id"] = check_case_id(known["case_id"], f"{where}: case_id")
     return known
+
+
+def _faulty(entry: Any, name: str, problem: str) -> dict:
+    """Return an entry that cannot be used as a marked item, which keeps its patient: splits are drawn by patient."""
+    patient = entry.get("patient") if isinstance(entry, Mapping) else None
+    item = {"case_id": name, "image": None, **({} if patient is None else {"patient": patient})}
+    mark(item, [problem])
+    return item
 
 
 def _holds_null(key: str, value: Any) -> bool:

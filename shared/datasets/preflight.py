@@ -15,6 +15,7 @@ from shared.core.errors import InputError, require
 from shared.core.files import check_output_dir
 from shared.core.missing import is_missing
 from shared.datasets.datalist import Items
+from shared.datasets.faults import fault_of, mark, name_left_out
 from shared.io.affine import check_same_grid
 from shared.io.dicom_labels import find_dicom_seg
 from shared.io.labels import load_label
@@ -27,6 +28,8 @@ NO_LABEL = "has no label: add one to the data list, or use the inference config"
 THREADS = 4  # files read at the same time; each may hold a volume in memory
 SECONDS = 5  # until a bar is shown
 
+Check = Callable[[Mapping[str, Any], str], list[str]]  # of an item and the words that name its case: its problems
+
 
 def preflight(
     items: Sequence[Items],
@@ -35,8 +38,13 @@ def preflight(
     labels: Sequence[int] | None = None,
     pictures: bool = False,
     whole: bool | None = None,
+    strict: bool | None = None,
+    more: Check | None = None,
 ) -> None:
     """Check all data, and the output folder by writing.
+
+    A training or an evaluation is refused if any case has a fault. An inference goes on without such cases: they are
+    printed and marked, see `shared.datasets.faults`.
 
     Args:
         items: lists of cases.
@@ -46,18 +54,29 @@ def preflight(
         pictures: the cases are pictures (PNG, JPG, TIFF, BMP, DICOM).
         whole: read images to their end; False reads only their headers. None reads them to their end if there are
             labels: a training stops at a damaged image, while inference goes on with the next case.
+        strict: refuse all cases if one has a fault; None does so if there are labels.
+        more: finds further problems of a case.
 
     Raises:
-        InputError: every problem, one line each.
+        InputError: every problem, one line each. Without `strict`: the output folder cannot be used, or no case can.
     """
     cases = [item for part in items for item in part]
-    whole = labels is not None if whole is None else whole
     need_label = labels is not None
+    whole, strict = (need_label if option is None else option for option in (whole, strict))
     if pictures:
-        problems = check_pictures(cases, labels, need_label, whole)
+        check = _picture_check(labels, need_label, whole)
     else:
-        problems = check_volumes(cases, channels, labels, need_label, whole)
-    require(problems + check_output_dir(output_dir, needed_mb=200))
+        check = _volume_check(channels, labels, need_label, whole)
+    found = _check_all(cases, lambda item, case: check(item, case) + (more(item, case) if more else []))
+    folder = check_output_dir(output_dir, needed_mb=200)
+    if strict or not cases:
+        require([*(_joined(found) if cases else [NO_CASE]), *folder])
+        return
+    require(folder)
+    for item, problems in zip(cases, found):
+        if problems:
+            mark(item, problems)
+    name_left_out(cases)
 
 
 def check_volumes(
@@ -79,7 +98,10 @@ def check_volumes(
     Returns:
         Every problem of every item, one line each that names case, file and remedy.
     """
+    return _joined(_check_all(items, _volume_check(channels, labels, need_label, whole))) if items else [NO_CASE]
 
+
+def _volume_check(channels: Sequence[str], labels: Sequence[int] | None, need_label: bool, whole: bool) -> Check:
     def check(item: Mapping[str, Any], case: str) -> list[str]:
         problems: list[str] = []
         header = _check_image(item.get("image"), channels, case, whole, problems)
@@ -90,7 +112,7 @@ def check_volumes(
             problems.append(f"{case}: {NO_LABEL}")
         return problems
 
-    return _check_all(items, check)
+    return check
 
 
 def check_pictures(
@@ -110,7 +132,10 @@ def check_pictures(
     Returns:
         Every problem of every item, one line each that names case, file and remedy.
     """
+    return _joined(_check_all(items, _picture_check(labels, need_label, whole))) if items else [NO_CASE]
 
+
+def _picture_check(labels: Sequence[int] | None, need_label: bool, whole: bool) -> Check:
     def check(item: Mapping[str, Any], case: str) -> list[str]:
         problems: list[str] = []
         image, label, where = item.get("image"), item.get("label"), f"{case}: label"
@@ -127,15 +152,22 @@ def check_pictures(
             problems.append(f"{case}: {NO_LABEL}")
         return problems
 
-    return _check_all(items, check)
+    return check
 
 
-def _check_all(items: Sequence[Mapping[str, Any]], check: Callable[[Mapping[str, Any], str], list[str]]) -> list[str]:
-    """Return what `check` finds in every item, in their order."""
+def _check_all(items: Sequence[Mapping[str, Any]], check: Check) -> list[list[str]]:
+    """Return what `check` finds in each item; of an item that is marked already, its mark."""
     names = [f"case {item.get('case_id', number)}" for number, item in enumerate(items)]
+
+    def problems_of(item: Mapping[str, Any], case: str) -> list[str]:
+        return check(item, case) if (fault := fault_of(item)) is None else [fault]
+
     with ThreadPoolExecutor(THREADS) as pool:
-        found = tqdm(pool.map(check, items, names), "checking data", len(items), delay=SECONDS, leave=False)
-        return [problem for problems in found for problem in problems] if items else [NO_CASE]
+        return list(tqdm(pool.map(problems_of, items, names), "checking data", len(items), delay=SECONDS, leave=False))
+
+
+def _joined(lists: Sequence[list[str]]) -> list[str]:
+    return [line for lines in lists for line in lines]
 
 
 def _check_image(image: Any, channels: Sequence[str], case: str, whole: bool, problems: list[str]) -> Header | None:

@@ -81,4 +81,6 @@ def _files(item: Any, folder: Path) -> list[str]:
 
 
 def _patient(item: Mapping[str, Any]) -> tuple[str, str]:
-    return ("patient", str(item["patient"])) if item.get("patient") is not None else ("image", str(item["image"]))
+    if item.get("patient") is not None:
+        return ("patient", str(item["patient"]))
+    return ("case", str(item["case_id"])) if item["image"] is None else ("image", str(item["image"]))

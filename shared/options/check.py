@@ -97,7 +97,8 @@ def find_config(root: Path, name: str) -> str:
 def _do(flow: ConfigWorkflow, step: str) -> None:
     content = flow.parser.get_parsed_content(step)
     if step == "preflight":
-        content(whole=True)  # reads every image to its end; inference itself does so case by case
+        # Reads every image to its end and refuses every bad case; inference does so case by case, and leaves it out.
+        content(whole=True, strict=True)
     elif callable(content) and not isinstance(content, torch.nn.Module):
         content()
 
@@ -108,6 +109,7 @@ def _attempt(step: Callable[[], Any]) -> list[str]:
         step()
     except Exception as error:  # whatever it is, the user should see the rest too
         found = find_input_error(error)
-        lines = str(found or f"{type(error).__name__}: {error}").splitlines() or [type(error).__name__]
-        return lines if found else lines[:1]
+        if found is not None:
+            return found.problems
+        return (f"{type(error).__name__}: {error}".splitlines() or [type(error).__name__])[:1]
     return []

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from monai.engines import SupervisedEvaluator
 
-from shared.core.errors import OutputError, find_input_error
+from shared.core.errors import InputError, OutputError, find_input_error
 from shared.core.messages import reason
+from shared.datasets.faults import faults
 
 
 @dataclass
@@ -24,10 +25,11 @@ class UnreadBatch:
 
 
 class CaseLoader:
-    """Iterate over a torch `DataLoader`, and yield an `UnreadBatch` where reading fails.
+    """Iterate over a torch `DataLoader`, and yield an `UnreadBatch` where reading fails, or an item is marked.
 
     Args:
-        loader: unshuffled, over a dataset with ``data``, the list of its items.
+        loader: unshuffled, over a dataset with ``data``, the list of its items. An item that is marked as one that
+            cannot be used (see `shared.datasets.faults`) never reaches the network, even if its files can be read.
 
     """
 
@@ -43,13 +45,17 @@ class CaseLoader:
         batches, size = iter(self.loader), self.loader.batch_size or 1
         items = getattr(self.loader.dataset, "data", [])
         for number in range(len(self)):
+            part = items[number * size : (number + 1) * size]
+            case_ids = [str(item.get("case_id", number)) for item in part] or [str(number)]
+            fault = next(iter(faults(part)), None)
             try:
-                yield next(batches)
+                batch = next(batches)
             except StopIteration:
                 return
             except Exception as error:
-                part = items[number * size : (number + 1) * size]
-                yield UnreadBatch([str(item.get("case_id", number)) for item in part] or [str(number)], error)
+                yield UnreadBatch(case_ids, error if fault is None else InputError(fault))
+            else:
+                yield batch if fault is None else UnreadBatch(case_ids, InputError(fault))
 
 
 class CaseEvaluator(SupervisedEvaluator):

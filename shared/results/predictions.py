@@ -20,6 +20,7 @@ from monai.engines import IterationEvents
 from shared.core.errors import InputError, OutputError
 from shared.core.messages import reason
 from shared.core.missing import is_missing, present
+from shared.datasets.faults import fault_of
 from shared.datasets.spacing import spacing_is_known
 from shared.io.dicom_picture import find_dicom_picture
 from shared.io.masks import is_picture, save_prediction
@@ -112,7 +113,8 @@ class PredictionHandler:
     @cached_property
     def names(self) -> dict[str, str]:
         """Name of each case in the output folder, where its ``case_id`` may belong to another input."""
-        return self.index.claim({case_id: item["image"] for case_id, item in self.items.items()})
+        usable = {case_id: item for case_id, item in self.items.items() if fault_of(item) is None}
+        return self.index.claim({case_id: item["image"] for case_id, item in usable.items()})
 
     def summary(self) -> None:
         """Print where the results are.
@@ -141,7 +143,7 @@ class PredictionHandler:
         if self.page:
             print(f"page   {self.page}", flush=True)
         if self.failures:
-            failed = [f"  {case_id}: {problem}" for case_id, problem in self.failures.items()]
+            failed = [f"  {_named(case_id, problem)}" for case_id, problem in self.failures.items()]
             raise InputError("\n".join([f"{len(failed)} of {len(self.items)} cases failed", *failed]))
 
     def _print_renamed(self) -> None:
@@ -259,3 +261,7 @@ class PredictionHandler:
         """Return the path of the sequence to show."""
         wanted = paths[self.channel]
         return wanted if not is_missing(wanted) else next(path for path in paths if not is_missing(path))
+
+
+def _named(case_id: str, problem: str) -> str:
+    return problem if problem.startswith(case_id) else f"{case_id}: {problem}"

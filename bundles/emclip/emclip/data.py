@@ -6,14 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from monai.utils import ensure_tuple
 
 from emclip.phantoms.dataset import make_fundus_phantoms
-from shared.core.errors import InputError, require
+from shared.core.errors import InputError
 from shared.core.missing import is_missing, present
 from shared.datasets import cases
 from shared.datasets import preflight as checks
@@ -41,20 +40,18 @@ def preflight(
         InputError: every problem, one line each.
     """
     known = ", ".join(structures)
-    problems = []
     if len(sentences) != 1 + len(structures):
-        problems.append(
+        raise InputError(
             f"{len(sentences)} sentences for {len(structures)} structures ({known}): give one for the background, then "
             "one per structure, in their order"
         )
-    for item in chain(*items):
+
+    def check_labelled(item: Mapping[str, Any], case: str) -> list[str]:
         labelled = ensure_tuple(item.get("labelled") or ())
-        if wrong := [name for name in labelled if not isinstance(name, str) or name not in structures]:
-            problems.append(
-                f"case {item['case_id']}: labelled names {wrong[0]!r}, which is not a structure: choose from {known}"
-            )
-    require(problems)
-    checks.preflight(items, *arguments, **options)
+        wrong = [name for name in labelled if not isinstance(name, str) or name not in structures]
+        return [f"{case}: labelled names {wrong[0]!r}, which is not a structure: choose from {known}"] if wrong else []
+
+    checks.preflight(items, *arguments, **{**options, "more": check_labelled})
 
 
 def load_source(
