@@ -29,6 +29,7 @@ CONTENT = (
     "models/*.pt",
     "{name}/**/*.py",
 )
+SHARED_CONTENT = ("**/*.py", "results/*.html.j2")
 REQUIRED = ("LICENSE", "configs/metadata.json", "configs/train.json", "{name}/prepare.py")
 MAX_BYTES = 25_000_000  # the Model Zoo's limit for a single file
 ENTRY_TIME = (2022, 5, 30, 0, 0, 0)  # time stamp of every entry, as in the Model Zoo's own zips
@@ -50,7 +51,7 @@ def pack(bundle: Path) -> bytes:
     _check(bundle)
     own = [pattern.format(name=name) for pattern in CONTENT]
     entries = {f"{name}/{relative}": path for relative, path in _files(bundle, own)}
-    entries |= {f"{name}/shared/{relative}": path for relative, path in _files(SHARED, ["**/*.py"])}
+    entries |= {f"{name}/shared/{relative}": path for relative, path in _files(SHARED, SHARED_CONTENT)}
     sizes = {entry: path.stat().st_size for entry, path in entries.items()}
     if sum(sizes.values()) > MAX_BYTES:
         largest = max(sizes, key=sizes.__getitem__)
