@@ -1,12 +1,33 @@
 """Names of cases, from which the folders and files of a run get their names.
 
-A case is named after its file. Cases with the same file name are told apart by the folders that they lie in, so a name
-depends neither on the order of a list nor on a counter that could be taken for a patient's number.
+A case is named after its file, whatever else is in the list. The names that scanners and programs give to every
+patient's files (numbers, words such as ``image`` and ``slice``) always carry their folder: see `is_generic`.
+
+=====================================  ======================  =====================================================
+image                                  name                    why
+=====================================  ======================  =====================================================
+``scans/patient_001.nii.gz``           ``patient_001``         the file's name without its extension
+``p1/IM0001.jpg``                      ``p1_IM0001``           ``IM0001`` is generic: the folder comes in front
+``p1/I10``                             ``p1_I10``
+``eyes/00001.png``                     ``eyes_00001``          a number alone is generic
+``p1/image.nii.gz``                    ``p1_image``
+``p1/slice_001.png``                   ``p1_slice_001``
+``p1/dicom/IM0001.dcm``                ``p1_dicom_IM0001``     ``dicom`` is generic as well: the next folder, too
+``p1/T1`` (a folder of DICOM files)    ``p1_T1``
+``1.2.840.113619.2.5`` (a folder)      ``1.2.840.113619.2.5``  identifiers of DICOM are unique
+``[p3_flair.nii, p3_t1.nii]``          ``p3``                  several sequences: their names are dropped
+``[p1/flair.nii, p1/t1.nii]``          ``p1``                  ... and the folder remains
+``[im/001_flair.nii, im/001_t1.nii]``  ``im_001``              ... and a number remains
+=====================================  ======================  =====================================================
+
+Names that are not generic may still meet in one list: ``s1/p7.png`` and ``s2/p7.png`` both get their folder, ``s1_p7``
+and ``s2_p7``, and ``d/p7.png`` and ``d/p7.jpg`` keep their extension. Only there does a name depend on the list.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import unicodedata
@@ -32,20 +53,28 @@ SEQUENCES = frozenset([
     "stir", "tirm", "gre", "epi", "bold", "asl", "cbf", "cbv", "mtt", "tmax", "ct", "cta",
     "ctp", "ncct", "pet", "bssfp", "lge", "cine", "dixon",
 ])  # fmt: on
-ROLES = frozenset(["image", "img", "scan", "volume"])  # generic file names: the patient's folder tells them apart
+# fmt: off
+GENERIC = frozenset([  # words that tell no patient from another, in names of files and folders
+    "i", "im", "img", "imgs", "image", "images", "imagestr", "imagests", "pic", "picture", "photo", "dsc", "dscn",
+    "scan", "scans", "volume", "vol", "slice", "slices", "frame", "frames", "series", "ser", "se", "study", "file",
+    "files", "export", "capture", "screenshot", "untitled", "input", "inputs", "data", "dataset", "raw", "dicom", "dcm",
+    "nifti", "nii", "png", "jpg", "mr", "mri", "us", "xa", "cr", "dx", "anat", "anatomy", "axial", "ax", "tra",
+    "coronal", "cor", "sagittal", "sag", "mm", "train", "training", "test", "testing", "val", "validation", "left",
+    "right", "ed", "es",
+])  # fmt: on
+UID_PARTS = 5  # numbers of a DICOM identifier, at least
+MAX_FOLDERS = 3  # in front of a generic name
 
 
 def name_cases(images: Sequence[Any], taken: Collection[str] = ()) -> list[str]:
-    """Name every case after its file, or after its file and folders where several files have the same name.
+    """Name every case after its file; see the table above.
 
     Args:
         images: ``image`` of each case: a path, or a list with one path per sequence and None for a missing one.
         taken: names that other cases already have.
 
     Returns:
-        One name per case, all different and fit for a folder: ``p01`` for ``images/p01.png``; ``a_p01`` and ``b_p01``
-        for ``a/p01.png`` and ``b/p01.png``; the folder where the files are called after their sequences. An image that
-        is listed again gets ``p01_repeat2``.
+        One name per case, all different and fit for a folder. An image that is listed again gets ``p01_repeat2``.
     """
     keys = [tuple(present(image)) for image in images]
     candidates = {key: _candidates(image) for key, image in zip(keys, images)}
@@ -86,9 +115,21 @@ def tell_apart(candidates: Sequence[Iterator[str]], taken: Collection[str] = ())
 
 def qualify(name: str, folder: Path) -> Iterator[str]:
     """Yield a name, then with a folder more in front of it each time: ``c``, ``b_c``, ``a_b_c`` for ``a/b``."""
-    parts = [part for part in folder.parts if part != folder.anchor]
+    parts = _folders(folder)
     for first in range(len(parts), -1, -1):
         yield fit_name("_".join([*parts[first:], name]))
+
+
+def is_generic(name: str) -> bool:
+    """Tell whether a name may occur for every patient: it consists of numbers, `GENERIC` words and sequences.
+
+    ``IM0001``, ``I10``, ``00001``, ``slice_001``, ``T1_2mm`` and ``20230115`` are generic; ``p1``, ``patient_001``,
+    ``IMG_smith`` and the identifiers of DICOM, which have five numbers or more, are not.
+    """
+    words = [word for word in WORDS.split(name.lower()) if word]
+    if len(words) >= UID_PARTS and name.count(".") == len(words) - 1 and all(word.isdecimal() for word in words):
+        return False
+    return all(word in SEQUENCES or re.sub(r"^\d+|\d+$", "", word) in GENERIC | {""} for word in words)
 
 
 def check_name(name: Any, what: str) -> str:
@@ -161,14 +202,25 @@ def _candidates(image: Any) -> Iterator[str]:
     name = _common_name(image) if isinstance(image, (list, tuple)) else _stem(paths[0])
     if not name:
         name, folder = folder.name or "case", folder.parent
-    elif folder.name and name.lower() in ROLES | SEQUENCES:
-        yield fit_name(name)
-        name, folder = folder.name, folder.parent
-    yield from qualify(name, folder)
-    yield fit_name(file)
+    yield from itertools.islice(qualify(name, folder), _needed(name, folder), None)
+    above = paths[0].parent
+    yield from itertools.islice(qualify(file, above), count := _needed(_stem(paths[0]), above), count + 1)
     digest = _digest("\n".join(map(str, paths)))
     yield fit_name(f"{name}_{digest[:8]}")
     yield digest
+
+
+def _needed(name: str, folder: Path) -> int:
+    """Return the number of folders that a name carries: up to the nearest one that is not generic."""
+    if not is_generic(name):
+        return 0
+    parts = _folders(folder)
+    needed = 1 + len(list(itertools.takewhile(is_generic, parts[::-1])))
+    return needed if needed <= min(MAX_FOLDERS, len(parts)) else min(1, len(parts))  # else the nearest one alone
+
+
+def _folders(folder: Path) -> list[str]:
+    return [part for part in folder.parts if part != folder.anchor]
 
 
 def _common_name(image: Sequence[Any]) -> str:

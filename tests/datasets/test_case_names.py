@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core.errors import InputError
+from shared.datasets import case_names
 from shared.datasets.case_names import MAX_BYTES, check_case_id, check_name, fit_name, name_cases
 
 FLAIR_ONLY = [None, None, None]
@@ -20,10 +22,10 @@ FLAIR_ONLY = [None, None, None]
     "name",
     [
         "patient_001.nii.gz",
-        "001.nii.gz",
+        "case_001.nii.gz",
         "patient-12.nii",
         "patient_0000.nii.gz",
-        "IM.0001",
+        "patient.0001",
         "1.2.840.113619.2",
         "case 3.mgz",
         "sub-01_run-2.nii.gz",
@@ -48,7 +50,8 @@ def test_the_number_at_the_end_of_a_file_name_stays(name):
         (["p1/T1_2mm.nii.gz", "p1/T2_2mm.nii.gz"], "p1"),
         (["im/BRATS_001_0000.nii.gz", "im/BRATS_001_0001.nii.gz"], "BRATS_001"),
         ([None, "im/BRATS_001_0001.nii.gz"], "BRATS_001"),
-        (["im/scan_001.nii.gz", "im/scan_002.nii.gz"], "scan_001"),
+        (["im/case_001.nii.gz", "im/case_002.nii.gz"], "case_001"),
+        (["p1/scan_001.nii.gz", "p1/scan_002.nii.gz"], "p1_scan_001"),
     ],
 )
 def test_sequence_names_are_dropped_and_numbers_of_patients_are_not(files, expected):
@@ -60,8 +63,9 @@ def test_sequence_names_are_dropped_and_numbers_of_patients_are_not(files, expec
     [
         (["s1/p1.png", "s1/p2.png", "s2/p1.png"], ["s1_p1", "p2", "s2_p1"]),
         (["p1/IM0001.jpg", "p2/IM0001.jpg"], ["p1_IM0001", "p2_IM0001"]),
-        (["p1/image.nii.gz", "p2/image.nii.gz"], ["p1", "p2"]),
-        (["a/p1/image.nii.gz", "b/p1/image.nii.gz"], ["a_p1", "b_p1"]),
+        (["p1/image.nii.gz", "p2/image.nii.gz"], ["p1_image", "p2_image"]),
+        (["a/p1/image.nii.gz", "b/p1/image.nii.gz"], ["a_p1_image", "b_p1_image"]),
+        (["d/001.png", "d/001.jpg"], ["d_001.png", "d_001.jpg"]),
         (["d/x.png", "d/x.jpg"], ["x.png", "x.jpg"]),
         (["a/b.png", "a_b.png"], ["b", "a_b"]),
         (["/a/b.png", "/c/b.png", "/a_b.png"], ["b.png", "c_b", "a_b.png"]),
@@ -70,6 +74,51 @@ def test_sequence_names_are_dropped_and_numbers_of_patients_are_not(files, expec
 def test_files_of_the_same_name_are_told_apart_by_their_folders(images, expected):
     assert name_cases(images) == expected
     assert name_cases(images[::-1]) == expected[::-1]
+
+
+def table() -> list[tuple[str, str]]:
+    """The rows of the table at the top of the module: image and name."""
+    return re.findall(r"^``(.+?)``.*?``(.+?)``", case_names.__doc__ or "", re.MULTILINE)
+
+
+def as_image(text: str) -> str | list[str]:
+    return text.strip("[]").split(", ") if text.startswith("[") else text
+
+
+def test_the_table_in_the_module_is_true():
+    assert len(table()) >= 12
+    for image, name in table():
+        assert name_cases([as_image(image)]) == [name], image
+
+
+def test_the_names_of_the_table_do_not_depend_on_the_other_cases():
+    images = [as_image(image) for image, _ in table()]
+    images += [[file.replace("p1", "p2") for file in ([x] if isinstance(x, str) else x)] for x in images]
+    images = list({str(image): image[0] if len(image) == 1 else image for image in images}.values())
+    together = name_cases(images)
+    assert together == [name_cases([image])[0] for image in images]
+    assert len(set(together)) == len(images)
+
+
+@pytest.mark.parametrize("name", ["IM0001", "I10", "00001", "image", "slice_001", "T1", "T1_2mm", "20230115", "MR.1.2"])
+def test_a_generic_name_always_carries_its_folder(name):
+    alone = [name_cases([f"/study/{patient}/{name}.png"])[0] for patient in ("p1", "p2")]
+    assert alone == name_cases([f"/study/{patient}/{name}.png" for patient in ("p1", "p2")])
+    assert alone == [f"p1_{name}", f"p2_{name}"]
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("/study/p1/dicom/IM0001.dcm", "p1_dicom_IM0001"),
+        ("/study/p1/anat/T1/0001.dcm", "p1_anat_T1_0001"),
+        ("/data/images/001.png", "images_001"),
+        ("/001.png", "001"),
+        ("001.png", "001"),
+    ],
+)
+def test_a_generic_folder_brings_the_next_one_along(image, expected):
+    assert name_cases([image]) == [expected]
 
 
 def test_an_image_that_is_listed_again_is_numbered_as_a_repeat():
