@@ -43,3 +43,13 @@ def test_a_channel_of_background_and_zeros_stays_without_tissue():
 def test_noise_in_the_air_stays_as_it_is():
     image = -1 - torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(ZeroBackgroundd("image")({"image": image})["image"], image)
+
+
+def test_rounding_noise_outside_the_brain_becomes_zero_and_small_integers_stay():
+    noise = 1e-6 * torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    clean = brain(0, 1, 1000)
+    found = ZeroBackgroundd("image")({"image": torch.where(clean == 0, noise, clean)})["image"]
+    assert torch.equal(found, clean)
+    integers = brain(0, 1, 65535)
+    integers[0, 0, 0, 1] = 1
+    assert torch.equal(ZeroBackgroundd("image")({"image": integers})["image"], integers)
