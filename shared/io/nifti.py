@@ -60,7 +60,7 @@ def open_nifti(file: Path) -> OpenedVolume:
         image.shape,
         mm_affine(image),
         voxels=lambda: _read(file, image),
-        surprises=_is_compressed(file) or not finite,
+        needs_reading=_is_compressed(file) or not finite,
         step=abs(float(stored.slope)) if stored.dtype.kind in "iub" and scaled else 0.0,
     )
 

@@ -99,7 +99,7 @@ def open_nrrd_or_meta(file: Path) -> OpenedVolume:
         shape,
         affine,
         voxels=lambda: _read(reader, voxels, size),
-        surprises="float" in kind or bool(voxels and voxels.packed),
+        needs_reading="float" in kind or bool(voxels and voxels.packed),
     )
 
 

@@ -15,12 +15,12 @@ class OpenedVolume(NamedTuple):
         shape: (X, Y, Z), (X, Y, Z, M) or (X, Y, Z, 1, M).
         affine: 4 x 4, from voxel indices to RAS, mm.
         voxels: reads the array of that shape, intensities rescaled as the file says.
-        surprises: the header does not exclude NaN or damaged voxels; only reading them does.
+        needs_reading: only reading the voxels shows whether they are NaN or damaged; the header does not.
         step: difference between neighbouring values of a file that stores integers with a slope; else 0.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
     voxels: Callable[[], np.ndarray]
-    surprises: bool = False
+    needs_reading: bool = False
     step: float = 0.0

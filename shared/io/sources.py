@@ -66,7 +66,7 @@ def read_header(path: str | os.PathLike, where: str, whole: bool = True) -> Head
         InputError: what `load_volume` would refuse; one line.
     """
     volume, header = _open(path, where)
-    if whole and volume.surprises:
+    if whole and volume.needs_reading:
         _read(volume, path, where)
     return header
 
