@@ -45,7 +45,7 @@ EXTENSION = re.compile(
 )
 SIGNS = '<>:"|?*'  # which Windows does not allow in the names of files
 MAX_BYTES = 120  # of a name in UTF-8; results append to it, and file systems allow 255
-RESULT_FILES = ("predictions.json", "predictions.csv", "report.html", "metrics.json", "metrics.csv")
+RESULT_FILES = ("predictions.json", "predictions.csv", "failed.json", "report.html", "metrics.json", "metrics.csv")
 # fmt: off
 SEQUENCES = frozenset([
     "flair", "t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1km", "t1wks", "t2", "t2w",
@@ -172,7 +172,8 @@ def check_case_id(name: Any, what: str) -> str:
 def fit_name(name: str) -> str:
     """Return a name that `check_case_id` accepts, changed as little as possible."""
     signs = ("_" if _is_unprintable(sign) or sign in f"/\\{SIGNS}" else sign for sign in name)
-    name = "".join(signs).strip(". ") or "case"
+    name = "".join(signs).strip(". ")
+    name = name if name.strip() else "case"
     if len(name.encode("utf-8")) > MAX_BYTES:
         name = f"{name.encode('utf-8')[: MAX_BYTES - 9].decode('utf-8', 'ignore')}_{_digest(name)[:8]}"
     return f"{name}_" if name.lower() in RESULT_FILES else name
