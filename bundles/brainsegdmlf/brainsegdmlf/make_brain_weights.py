@@ -1,0 +1,121 @@
+"""Train the brain extraction on synthetic scans of any contrast, and write ``models/brain.pt``.
+
+    python bundles/brainsegdmlf/brainsegdmlf/make_brain_weights.py --heads_dir FOLDER --work_dir FOLDER
+
+``heads_dir`` holds label maps of whole heads (docs/experiments.md says where from). The training saves its state in
+``work_dir`` every 100 steps and goes on from there when the command is repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import runpy
+from pathlib import Path
+
+import fire
+import torch
+from monai.utils import set_determinism
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+BUNDLE = Path(__file__).resolve().parents[1]
+runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
+
+from brainsegdmlf.phantoms.any_contrast import AnyContrastScans, load_heads  # noqa: E402
+from shared.core.files import whole  # noqa: E402
+from shared.preparation.brain import LARGEST_DISTANCE, UNIT, BrainDistance  # noqa: E402
+
+HELD_OUT = (16, 17, 18, 19)  # heads for validation
+LEARNING_RATE, WARM_UP = 3e-3, 50
+SAVE_EVERY, VALIDATE_EVERY, VALIDATION_SCANS = 100, 200, 16
+VALIDATION_SEED = 1_000_000
+
+
+def distance_loss(predicted: torch.Tensor, distance: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Compare predicted and true distances: their difference, most near the surface, and the Dice of the brains.
+
+    Args:
+        predicted, distance: (B, 1, X, Y, Z) in mm, negative inside.
+        seen: bool, the field of view; only there does the loss count.
+    """
+    target = distance.clamp(-LARGEST_DISTANCE, LARGEST_DISTANCE)
+    weight = (torch.exp(-target.abs() / UNIT) + 0.1) * seen
+    difference = torch.nn.functional.smooth_l1_loss(predicted / UNIT, target / UNIT, reduction="none", beta=0.2)
+    first, second = (torch.sigmoid(-d) * seen for d in (predicted, distance))
+    dice = 2 * (first * second).sum() / (first.sum() + second.sum()).clamp_min(1)
+    return (difference * weight).sum() / weight.sum().clamp_min(1) + 1 - dice
+
+
+@torch.no_grad()
+def validate(network: torch.nn.Module, scans: AnyContrastScans) -> list[float]:
+    """Return the Dice of the brain in every scan, within its field of view."""
+    found = []
+    for index in range(len(scans)):
+        scan = scans[index]
+        predicted = (network(scan["image"][None])[0] < 0) & scan["seen"]
+        brain = (scan["distance"] < 0) & scan["seen"]
+        found.append(float(2 * (predicted & brain).sum() / (predicted.sum() + brain.sum()).clamp_min(1)))
+    return found
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Return the learning rate of a step: a linear warm-up, then half a cosine to zero."""
+    if step < WARM_UP:
+        return LEARNING_RATE * (step + 1) / WARM_UP
+    return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (steps - WARM_UP)))
+
+
+def main(heads_dir: str, work_dir: str, steps: int = 2400) -> None:
+    """Train and write the weights.
+
+    Args:
+        heads_dir: label maps of heads, see `load_heads`.
+        work_dir: folder of the training's state.
+        steps: scans to train on, one per step.
+    """
+    set_determinism(0)
+    numbers = range(len(sorted(Path(heads_dir).glob("head_*.nii.gz"))))
+    heads, tissues = load_heads(heads_dir, [number for number in numbers if number not in HELD_OUT])
+    validation = AnyContrastScans(load_heads(heads_dir, HELD_OUT)[0], tissues, VALIDATION_SCANS, VALIDATION_SEED)
+    scans = AnyContrastScans(heads, tissues, steps)
+
+    network = BrainDistance().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
+    parts = {"network": network, "average": average, "optimizer": optimizer}
+    state, first = Path(work_dir) / "brain_training.pt", 0
+    if state.exists():
+        saved = torch.load(state, weights_only=True)
+        first = saved.pop("step")
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+
+    loader = DataLoader(Subset(scans, range(first, steps)), batch_size=1, num_workers=1, prefetch_factor=4)
+    progress = tqdm(loader, initial=first, total=steps, mininterval=10)
+    for step, batch in enumerate(progress, first):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps)
+        image = batch["image"].contiguous(memory_format=torch.channels_last_3d)
+        loss = distance_loss(network(image), batch["distance"], batch["seen"])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(network)
+        progress.set_postfix(loss=f"{float(loss.detach()):.3f}")
+        done = step + 1
+        if done % SAVE_EVERY == 0 or done == steps:
+            content = {name: part.state_dict() for name, part in parts.items()} | {"step": done}
+            with whole(state) as draft:
+                torch.save(content, draft)
+        if done % VALIDATE_EVERY == 0 or done == steps:
+            found = validate(average.module, validation)
+            tqdm.write(f"step {done}: Dice {sum(found) / len(found):.4f}, lowest {min(found):.4f}")
+    weights = {name: tensor.half() for name, tensor in average.module.state_dict().items()}
+    with whole(BUNDLE / "models" / "brain.pt") as draft:
+        torch.save(weights, draft)
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
