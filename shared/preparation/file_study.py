@@ -119,14 +119,15 @@ def _front(file: Path, root: Path) -> tuple[Path, str]:
 def front_of(name: str) -> str:
     """Return what a name has in front of its sequence: ``p1_visit2`` of ``p1_visit2_sag_T1w``.
 
-    Words that describe the scan (plane, 3d, pre, post) are not part of it. Without a sequence it is the whole name.
+    Words that describe the scan (plane, 3d, pre, post) are not part of it. Without a sequence it is the name without a
+    number at its end, which may be that of a series or channel.
     """
     pieces = [piece for piece in re.split(r"([_\-. ]+)", name) if piece]
     words = [plain(piece) for piece in pieces]
     starts = [index for index, word in enumerate(words) if word and _has_kind(word)]
     starts += [index for index in range(len(words)) if re.search(WEAK_T2, words[index])]
     if not starts:
-        return name
+        return re.sub(r"[_\-. ]*\d+[a-z]?$", "", name)
     end = min(starts)
     while end and (words[end - 1] == "" or words[end - 1] in SCAN_WORDS):
         end -= 1

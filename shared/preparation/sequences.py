@@ -50,7 +50,7 @@ def find_study(
     if len(found) > 1:
         names = listed([_shown_study(group) for group in found])
         raise InputError(
-            f"{folder} holds {len(found)} studies ({names}): give the folder of one study, "
+            f"{folder} holds {len(found)} studies{_of_patients(found)}: {names}; give the folder of one study, "
             f"or name the series of one with {SERIES_OPTION}"
         )
     return _study(found[0], _names([found[0]])[0], sequences, choices or {}, reference, folder)
@@ -344,10 +344,14 @@ def _name(group: Sequence[Series]) -> str:
     return "_".join(filter(None, parts)) or "study"
 
 
+def _of_patients(groups: Sequence[Sequence[Series]]) -> str:
+    patients = {group[0].study[1] for group in groups if group[0].study[0] == "DICOM"}
+    return f" of {len(patients)} patients" if len(patients) > 1 else ""
+
+
 def _shown_study(group: Sequence[Series]) -> str:
-    patients = {one.study[1] for one in group if one.study[0] == "DICOM"}
     date = f" of {group[0].date}" if group[0].date else ""
-    return f"{_name(group)}{date}, {len(group)} series" + (f", patient {next(iter(patients))}" if any(patients) else "")
+    return f"{_name(group)}{date} with {len(group)} series"
 
 
 def _place(one: Series) -> str:
