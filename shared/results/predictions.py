@@ -21,7 +21,7 @@ from shared.core.errors import InputError, OutputError
 from shared.core.messages import reason
 from shared.core.missing import is_missing, present
 from shared.datasets.faults import fault_of
-from shared.datasets.spacing import spacing_is_known
+from shared.datasets.spacing import spacing_is_known, unit_is_assumed
 from shared.io.dicom_picture import find_dicom_picture
 from shared.io.masks import is_picture, save_prediction
 from shared.io.pictures import load_picture
@@ -96,6 +96,7 @@ class PredictionHandler:
         self.dicom_seg = dicom_seg
         self.patients: dict[str, dict[str, Measures]] = defaultdict(dict)  # patient -> case_id -> measures
         self.unknown_spacing = 0  # cases measured in voxels
+        self.assumed_mm = 0  # cases whose files leave the unit of length open
         self.failures: Mapping[str, str] = {}  # case_id -> what is wrong with it
         self.done: set[str] = set()  # case_ids of this run that have a result
         self.report_page = report_page
@@ -114,7 +115,8 @@ class PredictionHandler:
     def names(self) -> dict[str, str]:
         """Name of each case in the output folder, where its ``case_id`` may belong to another input."""
         usable = {case_id: item for case_id, item in self.items.items() if fault_of(item) is None}
-        return self.index.claim({case_id: item["image"] for case_id, item in usable.items()})
+        texts = {case_id: item["text"] for case_id, item in usable.items() if "text" in item}
+        return self.index.claim({case_id: item["image"] for case_id, item in usable.items()}, texts)
 
     def summary(self) -> None:
         """Print where the results are.
@@ -134,8 +136,13 @@ class PredictionHandler:
         self._print_renamed()
         if self.unknown_spacing:
             print(
-                f"{self.unknown_spacing} of them measured in voxels: their files do not state the voxel size "
+                f"{self.unknown_spacing} of them measured in voxels: their voxel size is unknown "
                 '(to declare it, write "spacing": "mm" for the case in the data list)'
+            )
+        if self.assumed_mm:
+            print(
+                f"{self.assumed_mm} of them measured in mm on assumption: their NIfTI headers name no unit of length "
+                '(if it is not mm, write "spacing": "nominal" for the case in the data list)'
             )
         if entries:
             tables = " and .csv" if self.measure else ""
@@ -149,7 +156,9 @@ class PredictionHandler:
     def _print_renamed(self) -> None:
         renamed = [(case_id, name) for case_id, name in self.names.items() if name != case_id]
         if renamed:
-            print(f"{len(renamed)} of them under another name, as {self.output_dir} holds results of other inputs")
+            print(
+                f"{len(renamed)} of them under another name, as {self.output_dir} holds results of other files or sentences"
+            )
         for case_id, name in renamed[:MAX_LINES]:
             print(f"  {case_id} as {name}")
 
@@ -222,6 +231,7 @@ class PredictionHandler:
         if not is_picture(pred):
             if spacing_is_known(item):
                 spacing = spacing_of(pred)
+                self.assumed_mm += unit_is_assumed(item)
             else:
                 self.unknown_spacing += 1
         return measure(torch.as_tensor(pred).cpu().numpy(), spacing)

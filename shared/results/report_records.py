@@ -23,7 +23,7 @@ FILES = {  # key of an entry of predictions.json -> text of the link
 PREPARATION = "preparation.json"
 UNITS = {"ml": "mL", "g": "g", "px": "px", "cm2": "cm²", "mm": "mm", "voxels": "voxels"}
 ABBREVIATIONS = {"lv": "LV", "rv": "RV"}
-UNKNOWN_SIZE = "The file does not state the voxel size: measured in voxels."
+UNKNOWN_SIZE = "The voxel size is unknown: measured in voxels."
 
 
 def prediction_records(

@@ -173,7 +173,10 @@ def heart_of(tmp_path, phase, slices, **keys):
     return {"case_id": phase, "image": str(path), "patient": "p1", "phase": phase} | keys, label
 
 
-@pytest.mark.parametrize(("spacing", "key", "volume"), [("mm", "lv_volume_ml", 2.0), (None, "lv_volume_voxels", 40)])
+@pytest.mark.parametrize(
+    ("spacing", "key", "volume"),
+    [("mm", "lv_volume_ml", 2.0), (None, "lv_volume_ml", 2.0), ("nominal", "lv_volume_voxels", 40)],
+)
 def test_measures_stand_beside_the_mask(tmp_path, capsys, spacing, key, volume):
     """A voxel has 50 mm3. Of a patient with both ends of the cycle the ejection fraction is in both entries."""
     cases = [heart_of(tmp_path, "ED", 10, spacing=spacing), heart_of(tmp_path, "ES", 4, spacing=spacing)]
@@ -190,7 +193,9 @@ def test_measures_stand_beside_the_mask(tmp_path, capsys, spacing, key, volume):
     assert [entry["measures"]["lv_ejection_fraction"] for entry in entries] == [60.0, 60.0]
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert list(table["case_id"]) == ["ED", "ES"] and list(table[key]) == [volume, 0.4 * volume]
-    assert ("2 of them measured in voxels" in capsys.readouterr().out) == (spacing is None)
+    text = capsys.readouterr().out
+    assert ("2 of them measured in voxels" in text) == (spacing == "nominal")
+    assert ("2 of them measured in mm on assumption" in text) == (spacing is None)
 
 
 def test_a_dicom_seg_that_fails_is_one_warning(tmp_path):
