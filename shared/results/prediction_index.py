@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import itertools
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,9 +14,9 @@ from shared.core.errors import InputError
 from shared.core.files import sweep_drafts, write_atomic, writing
 from shared.core.locks import locked
 from shared.core.messages import reason
-from shared.core.missing import is_missing, present
-from shared.datasets.case_names import fit_name, qualify
+from shared.core.missing import is_missing
 from shared.results.measures import Measures
+from shared.results.result_names import Input, choose_names
 from shared.results.tables import csv_text
 
 INDEX, TABLE = "predictions.json", "predictions.csv"
@@ -51,14 +48,12 @@ class PredictionIndex:
         self._merged = 0  # number of entries in the index
         self._pending = 0  # number of entries of this run that are in the journal, not in the index
 
-    def claim(self, images: Mapping[str, Any]) -> dict[str, str]:
-        """Reserve a name for each case of this run, before anything is written.
-
-        A case keeps its own name if it is free, or if it belongs to an earlier result of the same input, which will be
-        replaced. If it belongs to another input, the case is called after its folder as well: ``p2_IM0001``.
+    def claim(self, images: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Reserve a name for each case of this run, before anything is written, see `shared.results.result_names`.
 
         Args:
             images: ``case_id`` -> ``image`` of the case (a path, or a list with None for a missing sequence).
+            texts: ``case_id`` -> its sentence; a case without one may be left out.
 
         Returns:
             ``case_id`` -> name of the case in this folder.
@@ -67,26 +62,21 @@ class PredictionIndex:
             InputError: ``predictions.json`` in the folder was not written by this class.
 
         """
+        cases = {case_id: (image, (texts or {}).get(case_id)) for case_id, image in images.items()}
         with self._locked():
             sweep_drafts(self.output_dir)
             stored, claims = self._read()
-            owners = {name: _inputs(entry["image"]) for name, entry in {**claims, **stored}.items()}
-            used: set[str] = set()
-            names: dict[str, str] = {}
-            for case_id, image in images.items():
-                inputs = _inputs(image)
-                for name in _candidates(case_id, image):
-                    reserved = name in used or (name in images and name != case_id)
-                    if not reserved and self._is_free(name, owners, inputs):
-                        break
-                else:
-                    remedy = "give another --output_dir"
-                    raise InputError(f"case {case_id}: {self.output_dir} holds results of other inputs: {remedy}")
-                names[case_id] = name
-                used.add(name)
-            self._claimed.update(used)
-            claimed = {names[case_id]: image for case_id, image in images.items() if names[case_id] not in owners}
-            self._append([{"case_id": name, "image": _absolute(image)} for name, image in claimed.items()])
+            known = {**claims, **stored}
+            owners = {name: Input.of(entry["image"], entry.get("text")) for name, entry in known.items()}
+            names = choose_names(cases, owners, self.output_dir)
+            self._claimed.update(names.values())
+            self._append(
+                [
+                    {"case_id": names[case_id], "image": _absolute(image), **({} if text is None else {"text": text})}
+                    for case_id, (image, text) in cases.items()
+                    if names[case_id] not in owners
+                ]
+            )
         return names
 
     def add(
@@ -216,12 +206,6 @@ class PredictionIndex:
             except ValueError:  # the process was killed while it wrote this line
                 continue
 
-    def _is_free(self, name: str, owners: Mapping[str, set[str]], inputs: set[str]) -> bool:
-        """Tell whether a name is unused, or used by a result of the same input."""
-        if name in owners:
-            return bool(owners[name] & inputs)
-        return not any((self.output_dir / name).glob(f"{glob.escape(name)}_seg.*"))
-
     def _relative(self, path: str | os.PathLike) -> str:
         return Path(os.path.relpath(path, self.output_dir)).as_posix()
 
@@ -234,16 +218,3 @@ def _lines(entries: Sequence[Entry]) -> str:
 def _absolute(image: Any) -> list[str | None]:
     paths = [image] if isinstance(image, (str, os.PathLike)) else list(image)
     return [None if is_missing(path) else os.path.abspath(path) for path in paths]
-
-
-def _inputs(image: Any) -> set[str]:
-    """Return the files of a case, the same for every spelling of their paths."""
-    return {os.path.realpath(path) for path in present(image)}
-
-
-def _candidates(case_id: str, image: Any) -> Iterator[str]:
-    """Yield names of a case: its own, with one folder more each time, with a digest of its path."""
-    source = Path(os.path.abspath(present(image)[0]))
-    yield case_id
-    yield from itertools.islice(qualify(case_id, source.parent), 1, None)
-    yield fit_name(f"{case_id}_{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}")

@@ -156,9 +156,8 @@ class PredictionHandler:
     def _print_renamed(self) -> None:
         renamed = [(case_id, name) for case_id, name in self.names.items() if name != case_id]
         if renamed:
-            print(
-                f"{len(renamed)} of them under another name, as {self.output_dir} holds results of other files or sentences"
-            )
+            where = f"{self.output_dir} holds results of other files or sentences"
+            print(f"{len(renamed)} of them under another name, as {where}")
         for case_id, name in renamed[:MAX_LINES]:
             print(f"  {case_id} as {name}")
 

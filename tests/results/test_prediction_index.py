@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def segment(folder: Path, images: dict[str, str], **options) -> dict[str, str]:
     """Write a run's results: one mask per case."""
     index = PredictionIndex(folder, ["image"])
-    names = index.claim(images)
+    names = index.claim(images, dict.fromkeys(images, options["text"]) if "text" in options else None)
     for case_id, image in images.items():
         index.add(names[case_id], image, mask(folder, names[case_id], image), **options)
     index.close()
@@ -52,9 +52,28 @@ def test_a_later_run_keeps_the_entries_of_an_earlier_one(tmp_path):
 
 
 def test_the_same_input_replaces_its_own_result(tmp_path):
-    segment(tmp_path, {"a": "/d/a.png"}, text="left")
-    segment(tmp_path, {"a": "/d/x/../a.png"}, text="right")
-    assert [entry["text"] for entry in entries(tmp_path).values()] == ["right"]
+    segment(tmp_path, {"a": "/d/a.png"}, text="left", measures={"area": 1})
+    segment(tmp_path, {"a": "/d/x/../a.png"}, text="left", measures={"area": 2})
+    assert [entry["measures"] for entry in entries(tmp_path).values()] == [{"area": 2}]
+
+
+def test_another_sentence_for_the_same_image_keeps_the_earlier_mask(tmp_path):
+    asked = ("left", "right", None, "right", "left", "")
+    names = [segment(tmp_path, {"a": "/d/a.png"}, **({} if text is None else {"text": text}))["a"] for text in asked]
+    assert names == ["a", "a_text2", "a_text3", "a_text2", "a", "a_text3"]
+    assert {name: entry.get("text") for name, entry in entries(tmp_path).items()} == {
+        "a": "left",
+        "a_text2": "right",
+        "a_text3": "",
+    }
+
+
+def test_names_that_differ_only_in_case_are_kept_apart_between_runs(tmp_path):
+    segment(tmp_path, {"P1": "/d/x/P1.png"})
+    mask(tmp_path, "Q1", "of an unknown input")
+    names = segment(tmp_path, {"p1": "/d/y/p1.png", "q1": "/d/y/q1.png"})
+    assert names == {"p1": "y_p1", "q1": "y_q1"}
+    assert segment(tmp_path, {"p1": "/d/x/P1.png"}) == {"p1": "P1"}, "its own result, under its own spelling"
 
 
 def test_another_input_of_the_same_name_is_called_after_its_folder(tmp_path):
