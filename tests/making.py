@@ -1,9 +1,8 @@
-"""Makers of data for tests: volumes, DICOM files, brains, hearts, and one tiny data set per bundle."""
+"""Makers of data for tests: volumes, DICOM files, and tiny data sets of brains, hearts and pictures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -217,10 +216,3 @@ def write_brains(folder: Path) -> None:
     for number, split in enumerate(SPLITS):
         lists[split].append({"case_id": f"p{number}", **write_brain(folder, f"p{number}", number)})
     (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
-
-
-WRITE_DATA: dict[str, Callable[[Path], None]] = {
-    "brainsegdmlf": write_brains,
-    "emclip": lambda folder: write_pictures(folder, 100, 200, None),
-    "tmca": lambda folder: write_pictures(folder, 1, 1, "one infected area, lower left lung."),
-}

@@ -1,4 +1,4 @@
-"""What a user gives wrongly, in one table: a line a problem, before anything begins, and nothing is lost on disk."""
+"""What a user gives wrongly to other commands than a run: one line per problem, and nothing is lost on disk."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,88 +29,10 @@ from shared.io import picture_files, pictures
 from shared.options.check import check
 from shared.options.start_up import check_release
 from shared.serving.packaging import package
-from tests.bundles.bad_input import assert_command_refused, assert_refused, make_place
-from tests.bundles.brainsegdmlf import bad_input as brain
-from tests.bundles.brainsegdmlf import helpers as brain_helpers
-from tests.bundles.emclip import bad_input as emclip
-from tests.bundles.emclip import helpers as emclip_helpers
+from tests.bundles.bad_input import table
+from tests.bundles.facts import BUNDLES
 from tests.bundles.running import ROOT, assert_lines, files, input_error
-from tests.bundles.tmca import bad_input as tmca
-from tests.bundles.tmca import helpers as tmca_helpers
 from tests.datasets.layouts.published import SETS
-from tests.making import WRITE_DATA
-
-TABLES: dict[str, tuple[ModuleType, ModuleType]] = {
-    "brainsegdmlf": (brain, brain_helpers),
-    "emclip": (emclip, emclip_helpers),
-    "tmca": (tmca, tmca_helpers),
-}
-
-
-@dataclass
-class Stock:
-    """Tiny data and untrained weights of a bundle, to copy and spoil."""
-
-    data: Path
-    weights: Path
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory) -> Callable[[str], Stock]:
-    made: dict[str, Stock] = {}
-
-    def of(name: str) -> Stock:
-        if name not in made:
-            folder = tmp_path_factory.mktemp(name)
-            WRITE_DATA[name](folder / "data")
-            helpers = TABLES[name][1]
-            tower = {"text_tower": True} if name == "emclip" else {}
-            flow = helpers.workflow("infer", "inference", **helpers.INFER, **tower)
-            (folder / "weights").mkdir()
-            torch.save(flow.parser.get_parsed_content("network_def").state_dict(), folder / "weights" / "model.pt")
-            made[name] = Stock(folder / "data", folder / "weights")
-        return made[name]
-
-    return of
-
-
-@pytest.fixture
-def place(stock, tmp_path, monkeypatch) -> Callable[[str], Any]:
-    return lambda name: make_place(TABLES[name][0].Place, stock(name).data, stock(name).weights, tmp_path, monkeypatch)
-
-
-def rows(kind: str) -> list[Any]:
-    """The bundles' rows of a kind, TRAINING or INFERENCE."""
-    return [
-        pytest.param(name, *row, id=f"{name}-{row[0].__name__}")
-        for name, (bad, _) in TABLES.items()
-        for row in getattr(bad, kind)
-    ]
-
-
-@pytest.mark.parametrize("name, spoil, parts", rows("TRAINING"))
-def test_training(name, spoil, parts, place):
-    helpers = TABLES[name][1]
-    assert_refused(spoil, parts, place(name), helpers.workflow, "train", helpers.TRAIN)
-
-
-@pytest.mark.parametrize("name, spoil, parts", rows("INFERENCE"))
-def test_inference(name, spoil, parts, place):
-    helpers = TABLES[name][1]
-    assert_refused(spoil, parts, place(name), helpers.workflow, "infer", helpers.INFER)
-
-
-COMMANDS = [  # in a thread that loads, in a component
-    ("brainsegdmlf", brain.nan_voxels),
-    ("tmca", tmca.unknown_backbone),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name, spoil", [pytest.param(*row, id=f"{row[0]}-{row[1].__name__}") for row in COMMANDS])
-def test_command_line(name, spoil, place):
-    bad, helpers = TABLES[name]
-    assert_command_refused(spoil, dict(bad.TRAINING)[spoil], place(name), helpers.CONFIGS, helpers.TRAIN)
 
 
 def unknown_layout(folder, _):
@@ -254,8 +175,8 @@ def test_other_commands(prepare, parts, tmp_path, monkeypatch):
 
 def test_the_table_is_long_enough():
     """Distinct inputs; what is given to several bundles counts once."""
-    tables = [getattr(bad, kind) for bad, _ in TABLES.values() for kind in ("TRAINING", "INFERENCE")]
-    assert len({row[0].__name__ for table in [*tables, OTHERS] for row in table}) >= 100
+    tables = [table(bundle, config) for bundle in BUNDLES.values() for config in ("train", "inference")]
+    assert len({row[0].__name__ for rows in [*tables, OTHERS] for row in rows}) >= 100
 
 
 def grey_for_colour(folder, monkeypatch):
@@ -265,7 +186,7 @@ def grey_for_colour(folder, monkeypatch):
 
 
 def no_sentence(folder, _):
-    WRITE_DATA["tmca"](folder / "data")
+    BUNDLES["tmca"].write_cases(folder / "data")
     lists = json.loads((folder / "data" / "dataset.json").read_text(encoding="utf-8"))
     del lists["training"][0]["text"]
     (folder / "data" / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")

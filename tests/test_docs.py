@@ -16,14 +16,13 @@ from monai.bundle import __main__ as bundle_verbs
 
 from shared import __main__ as verbs
 from shared.options.overrides import wrong_overrides
-from tests.bundles.facts import SHORT, SMALL, TRAIN
+from tests.bundles.facts import BUNDLES
 from tests.bundles.running import PLAIN, ROOT
 from tests.docs_commands import Command, blocks, config_files, inline, parsed, problems
-from tests.making import WRITE_DATA, brain_affine, make_brain, make_heart, save_series
+from tests.making import brain_affine, make_brain, make_heart, save_series
 
 TASKS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *TASKS, *sorted(ROOT.glob("bundles/*/docs/*.md"))]
-BUNDLES = sorted(file.parents[1] for file in ROOT.glob("bundles/*/configs/train.json"))
 OF_OTHER_PROGRAMS = {"name", "use_trace", "ckpt_file", "input_shape"}  # of monai.bundle's verbs
 OF_OTHER_PROGRAMS |= {"node_rank", "master_addr"}  # of torchrun
 OF_OUR_VERBS = {
@@ -54,7 +53,8 @@ def test_commands_name_what_exists(page, monkeypatch):
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_options_in_the_text_are_taken(page):
     """By the page's bundle, or of a page of all bundles by one of them, or by a command of ours or of others."""
-    homes = [page.parents[1]] if page.parent.parent.parent.name == "bundles" else BUNDLES
+    every = [bundle.folder for bundle in BUNDLES.values()]
+    homes = [page.parents[1]] if page.parent.parent.parent.name == "bundles" else every
     wrong = []
     for option in inline(page):
         if not option.keys() <= OF_OTHER_PROGRAMS | OF_OUR_VERBS:
@@ -130,7 +130,7 @@ def home(tmp_path_factory) -> Path:
     (folder / "bundles").symlink_to(ROOT / "bundles")
     (folder / "data").mkdir()
     for data, bundle in (("brains", "brainsegdmlf"), ("eyes", "emclip"), ("chests", "tmca")):
-        WRITE_DATA[bundle](folder / "data" / data)
+        BUNDLES[bundle].write_cases(folder / "data" / data)
     for hospital in ("hospital_a", "hospital_b"):
         (folder / "data" / hospital).symlink_to(folder / "data" / "brains")
     scans = folder / "scans"
@@ -155,10 +155,10 @@ def run(command: Command) -> None:
     if command.module == "monai.bundle" and command.verb == "run":
         files = [Path(file).stem for file in config_files(command)]
         bundle = config_files(command)[0].split("/")[1]
-        options |= {**PLAIN, **SMALL[bundle]}
+        options |= {**PLAIN, **BUNDLES[bundle].size}
         written = "predictions.json"
         if "train" in files:
-            options |= {**TRAIN, **SHORT[bundle], "epochs": 2 if options.get("resume") else 1}
+            options |= {**BUNDLES[bundle].short, **BUNDLES[bundle].quiet, "epochs": 2 if options.get("resume") else 1}
             written = "metrics.json" if "evaluate" in files else "models/model.pt"
         getattr(module, command.verb)(**options)
         assert (Path(options["output_dir"]) / written).is_file()

@@ -1,4 +1,8 @@
-"""What a user can give wrongly to any bundle, and how a refusal has to look; the bundles' tables add their own."""
+"""What a user can give wrongly to any bundle, and how a refusal has to look; `p1` of four tiny cases is spoilt.
+
+The tables hold what is the same for every bundle, or for every bundle of pictures; each bundle's `bad_input.py` adds
+its own. A row is a function that spoils a place, and words of the line that says so.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,29 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from PIL import Image
 
 from shared.engine.run_folder import save_checkpoint
-from tests.bundles.running import PLAIN, assert_lines, assert_one_line, files, finish, input_error, options, run_bundle
+from tests.bundles.running import (
+    PLAIN,
+    Bundle,
+    assert_lines,
+    assert_one_line,
+    files,
+    finish,
+    input_error,
+    options,
+    run_bundle,
+)
 
-Workflow = Callable[..., ConfigWorkflow]  # `workflow` of a bundle's helpers
+Row = tuple[Callable[[Any], None], list[Any]]
+CASE = "case p1"
 
 
 @dataclass
@@ -24,14 +40,28 @@ class Place:
     """A copy of the data set to spoil, and the overrides of the run that meets it."""
 
     folder: Path
-    output: Path
-    weights: Path
     monkeypatch: pytest.MonkeyPatch
     override: dict[str, Any] = field(default_factory=dict)
 
     @property
     def data(self) -> Path:
         return self.folder / "data"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights"
+
+    @property
+    def picture(self) -> Path:
+        return self.data / "p1.png"
+
+    @property
+    def label(self) -> Path:
+        return self.data / "p1_label.png"
 
     def lists(self, change: Callable[[dict], Any]) -> None:
         file = self.data / "dataset.json"
@@ -48,59 +78,47 @@ class Place:
         return self.training({"ckpt_dir": str(self.weights), **options})
 
 
-Kind = TypeVar("Kind", bound=Place)
-
-
-class PicturePlace(Place):
-    """A place with pictures: the one to spoil, and its label."""
-
-    @property
-    def picture(self) -> Path:
-        return self.data / "p1.png"
-
-    @property
-    def label(self) -> Path:
-        return self.data / "p1_label.png"
-
-
-def make_place(
-    kind: type[Kind], data_dir: Path, weights_dir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> Kind:
+def make_place(data_dir: Path, weights_dir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Copies of data and weights in `folder`, and an output folder with an earlier run to lose."""
     shutil.copytree(data_dir, folder / "data")
     shutil.copytree(weights_dir, folder / "weights")
     (folder / "output" / "models").mkdir(parents=True)
     for name in ("last.pt", "model.pt"):
         save_checkpoint({"epochs": torch.tensor(7)}, folder / "output" / "models" / name, "earlier training")
-    return kind(folder, folder / "output", folder / "weights", monkeypatch)
+    return Place(folder, monkeypatch)
 
 
-def assert_refused(
-    spoil: Callable[[Any], None], parts: list[Any], place: Place, workflow: Workflow, kind: str, options: dict[str, Any]
-) -> None:
-    """One line a problem, before the first step, and every file as it was."""
+def assert_refused(spoil: Callable[[Place], None], parts: list[Any], place: Place, bundle: Bundle, config: str) -> None:
+    """One line per problem, before the first step, and every file as it was."""
     spoil(place)
     before = files(place.folder)
     place.monkeypatch.setattr("monai.engines.SupervisedTrainer.run", lambda self: pytest.fail("training began"))
-    names, given = ("train", place.training(options)) if kind == "train" else ("inference", place.inference(options))
-    assert_lines(input_error(lambda: finish(workflow(kind, names, **given))), parts)
+    training = config == "train"
+    given = place.training(bundle.train_options) if training else place.inference(bundle.infer_options)
+    assert_lines(input_error(lambda: finish(bundle.workflow(config, **given))), parts)
     after = {name: content for name, content in files(place.folder).items() if "tensorboard" not in name}
     assert after == before
 
 
-def assert_command_refused(
-    spoil: Callable[[Any], None], parts: list[str], place: Place, configs: Path, train: dict[str, Any]
-) -> None:
+def assert_command_refused(spoil: Callable[[Place], None], parts: list[str], place: Place, bundle: Bundle) -> None:
     """A real process: exit code 1, one line, no traceback. MONAI's own warning about trust may come before it."""
     spoil(place)
-    settings = options(place.training({**train, **PLAIN}))
-    done = run_bundle("--config_file", str(configs / "train.json"), *settings, check=False)
+    settings = options(place.training({**bundle.train_options, **PLAIN}))
+    done = run_bundle("--config_file", str(bundle.configs / "train.json"), *settings, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     *_, last = done.stderr.strip().splitlines()
     assert last.startswith("error: ")
     assert done.stderr.count("error: ") == 1
     assert_one_line(last, parts)
+
+
+def table(bundle: Bundle, config: str) -> list[Row]:
+    """What a training ("train") or an inference ("inference") of the bundle refuses."""
+    own = import_module(f"tests.bundles.{bundle.name}.bad_input")
+    if config == "train":
+        return [*TRAINING, *(PICTURE_TRAINING if bundle.pictures else []), *own.TRAINING]
+    return [*INFERENCE, *(PICTURE_INFERENCE if bundle.pictures else []), *own.INFERENCE]
 
 
 def no_label(place):
@@ -117,6 +135,18 @@ def no_dataset_json(place):
 
 def broken_dataset_json(place):
     (place.data / "dataset.json").write_text('{"training": [', encoding="utf-8")
+
+
+def no_such_folder(place):
+    place.override["dataset_dir"] = str(place.folder / "nowhere")
+
+
+def augmentation_by_word(place):
+    place.override["augmentation"] = "lots"
+
+
+def overlapping_wholly(place):
+    place.override["overlap"] = 1.0
 
 
 def mistyped(place):
@@ -176,3 +206,54 @@ def no_epochs(place):
 
 def no_such_device(place):
     place.override["device"] = "cuda:77"
+
+
+def label_of_another_size(place):
+    Image.open(place.label).resize((50, 60), 0).save(place.label)
+
+
+def no_input(place):
+    place.override["input"] = str(place.data / "p9.png")
+
+
+def a_volume_for_a_picture(place):
+    (place.folder / "brain.nii.gz").write_bytes(b"\x1f\x8b\x08\x00 a volume")
+    place.override["input"] = str(place.folder / "brain.nii.gz")
+
+
+TRAINING: list[Row] = [
+    (no_label, [CASE, "has no label", "add one"]),
+    (empty_training, ["split 'training' is empty", "dataset.json", "validation, testing"]),
+    (no_dataset_json, ["no dataset.json in", "write one"]),
+    (broken_dataset_json, ["dataset.json", "is not JSON", "correct or rewrite"]),
+    (no_such_folder, ["no dataset.json in", "nowhere"]),
+    (mistyped, ["unknown override 'output_dirr'", "did you mean 'output_dir'?"]),
+    (many_epochs, ["override 'epochs' is 'many' where a whole number is expected: e.g. --epochs "]),
+    (augmentation_by_word, ["override 'augmentation' is 'lots' where a number is expected: e.g. --augmentation "]),
+    (no_epochs, ["override 'epochs' is 0", "at least 1"]),
+    (no_such_device, ["override 'device' is 'cuda:77', which cannot be used", "this machine has cpu"]),
+    (overlapping_wholly, ["override 'overlap' is 1.0: it must be at least 0 and below 1"]),
+    (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
+    (no_room, ["output folder", "has 1 MB free where 200 MB are needed", "give another --output_dir"]),
+    (no_such_place, ["output folder /proc/run cannot be written", "give another --output_dir"]),
+    (no_initial_weights, ["model_2.pt not found", "give --weights"]),
+]
+INFERENCE: list[Row] = [
+    (no_weights, ["model.pt not found", "--ckpt_dir"]),
+    (broken_weights, ["model.pt", "not a torch file of plain tensors, or cut short", "download it again"]),
+    (unknown_split, ["split 'test' is missing", "splits with items: training, validation, testing"]),
+    (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
+]
+PICTURE_TRAINING: list[Row] = [
+    (missing_picture, [CASE, "p1.png not found", "correct the path"]),
+    (truncated_picture, [CASE, "p1.png cannot be read", "give a PNG"]),
+    (no_picture, [CASE, "p1.png cannot be read", "give a PNG"]),
+    (
+        label_of_another_size,
+        [CASE, "is 50 x 60 pixels where the picture is 48 x 40", "give the label of this picture", "own size"],
+    ),
+]
+PICTURE_INFERENCE: list[Row] = [
+    (no_input, ["p9.png not found", "correct the path"]),
+    (a_volume_for_a_picture, ["brain.nii.gz cannot be read", "give a PNG"]),
+]

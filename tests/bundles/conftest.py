@@ -1,4 +1,4 @@
-"""Per bundle a tiny data set, untrained weights and a trained run, each prepared once per session."""
+"""Per bundle a tiny data set, untrained weights, a training and an inference, each done once per session."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles.facts import FACTS, NAMES, Facts
-from tests.bundles.running import Run, recorded
+from tests.bundles.facts import BUNDLES, NAMES
+from tests.bundles.running import Bundle, Run, recorded
 
 
 class Prepared:
@@ -16,23 +16,36 @@ class Prepared:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.data, self.weights, self.trained = map(cache, (self._data, self._weights, self._trained))
+        self.data, self.cases, self.weights = cache(self._data), cache(self._cases), cache(self._weights)
+        self.trained, self.segmented = cache(self._trained), cache(self._segmented)
 
     def _data(self, name: str) -> Path:
-        return FACTS[name].helpers.make_data(self.folder / f"{name}_data")
+        folder = self.folder / f"{name}_data"
+        BUNDLES[name].make_data(folder)
+        return folder
+
+    def _cases(self, name: str) -> Path:
+        """Four tiny cases."""
+        folder = self.folder / f"{name}_cases"
+        BUNDLES[name].write_cases(folder)
+        return folder
 
     def _weights(self, name: str) -> Path:
-        folder = self.folder / f"{name}_weights"
-        folder.mkdir()
-        FACTS[name].helpers.save_weights(folder / "model.pt")
-        return folder
+        return BUNDLES[name].save_weights(self.folder / f"{name}_weights")
 
     def _trained(self, name: str) -> Run:
         """Two epochs, `bundle_root` left to the config."""
-        helpers, output = FACTS[name].helpers, self.folder / f"{name}_trained"
+        bundle, output = BUNDLES[name], self.folder / f"{name}_trained"
         places = {"dataset_dir": str(self.data(name)), "output_dir": str(output)}
-        flow = helpers.workflow("train", "train", **places, **{**helpers.TRAIN, "epochs": 2, **FACTS[name].trained})
-        return recorded(flow, output, helpers.BUNDLE / "models" / "model.pt")
+        flow = bundle.workflow("train", **places, **{**bundle.train_options, "epochs": 2})
+        return recorded(flow, output, bundle.folder / "models" / "model.pt")
+
+    def _segmented(self, name: str) -> Run:
+        """The testing cases with the untrained weights."""
+        bundle, output = BUNDLES[name], self.folder / f"{name}_segmented"
+        weights = self.weights(name)
+        places = {"dataset_dir": str(self.data(name)), "output_dir": str(output), "ckpt_dir": str(weights)}
+        return recorded(bundle.workflow("inference", **places, **bundle.infer_options), output, weights / "model.pt")
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +54,9 @@ def prepared(tmp_path_factory) -> Prepared:
 
 
 @pytest.fixture(scope="session", params=NAMES)
-def bundle(request) -> Facts:
+def bundle(request) -> Bundle:
     """Every bundle in turn; the folder of one bundle has that bundle alone."""
-    return FACTS[request.param]
+    return BUNDLES[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +72,8 @@ def weights_dir(bundle, prepared) -> Path:
 @pytest.fixture(scope="module")
 def trained(bundle, prepared) -> Run:
     return prepared.trained(bundle.name)
+
+
+@pytest.fixture(scope="module")
+def segmented(bundle, prepared) -> Run:
+    return prepared.segmented(bundle.name)

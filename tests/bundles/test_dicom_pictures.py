@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from shared.io.picture_files import load_picture_label
-from tests.bundles.running import ROOT, finish, workflow
+from tests.bundles.facts import BUNDLES
+from tests.bundles.running import finish
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 CASES = [
@@ -24,7 +25,7 @@ CASES = [
 @pytest.mark.parametrize(("bundle", "image", "values", "names"), CASES, ids=[case[0] for case in CASES])
 def test_in_and_out(bundle, image, values, names, tmp_path):
     options = {"input": str(FILES / image), "output_dir": str(tmp_path)}
-    finish(workflow(ROOT / "bundles" / bundle / "configs", "infer", "inference", **options))
+    finish(BUNDLES[bundle].workflow("inference", **options))
     (entry,) = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     mask = np.asarray(Image.open(tmp_path / entry["prediction"]))
     source = pydicom.dcmread(FILES / image, stop_before_pixels=True)

@@ -4,43 +4,34 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
 from ignite.engine import Events
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
-from tests.bundles.facts import NAMES, SHORT, SMALL, TRAIN
-from tests.bundles.running import PLAIN, ROOT, files
-from tests.bundles.tmca.helpers import NETWORK
-from tests.making import WRITE_DATA
+from tests.bundles.running import PLAIN, Bundle, files
 
-SETTINGS: dict[str, Any] = {
-    name: {**PLAIN, **TRAIN, **SMALL[name], **SHORT[name], "epochs": 2} for name in NAMES
-}  # two rounds of one epoch
-SETTINGS["tmca"] |= NETWORK
-EVALUATE: dict[str, dict[str, Any]] = {name: {"initialize": ["$@code"]} for name in NAMES}
-EVALUATE["emclip"] |= {"text_tower": True}
+ROUNDS = 2  # of one epoch
 DERIVED = {"texts.learned"}  # of EM-CLIP: computed anew from the averaged context wherever there is a text tower
 Weights = dict[str, torch.Tensor]
 
 
-def client(name: str, folder: Path, number: int) -> MonaiAlgo:
+def client(bundle: Bundle, folder: Path, number: int) -> MonaiAlgo:
     """A hospital; the second one trains on the cases that the first one keeps for validation and testing."""
-    WRITE_DATA[name](folder / "data")
+    bundle.write_cases(folder / "data")
     if number:
         file = folder / "data" / "dataset.json"
         lists = json.loads(file.read_text(encoding="utf-8"))
         lists = {"training": lists["validation"] + lists["testing"], "validation": lists["training"], "testing": []}
         file.write_text(json.dumps(lists), encoding="utf-8")
-    settings = {**SETTINGS[name], "dataset_dir": str(folder / "data")}
+    settings = {**PLAIN, **bundle.train_options, **bundle.quiet, "epochs": ROUNDS, "dataset_dir": str(folder / "data")}
+    evaluate = {**settings, **bundle.whole, "initialize": ["$@code"], "output_dir": str(folder / "evaluate")}
     algo = MonaiAlgo(
-        bundle_root=str(ROOT / "bundles" / name),
+        bundle_root=str(bundle.folder),
         train_kwargs={**settings, "output_dir": str(folder / "train")},
-        eval_kwargs={**settings, "output_dir": str(folder / "evaluate"), **EVALUATE[name]},
+        eval_kwargs=evaluate,
         best_model_filepath=str(folder / "train" / "models" / "model.pt"),
         final_model_filepath=str(folder / "train" / "models" / "last.pt"),
         save_dict_key="network",
@@ -64,25 +55,24 @@ def averaged(weights: Weights, changes: list[Weights]) -> Weights:
     return {name: (value + mean[name]).to(value.dtype) for name, value in weights.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_two_hospitals_train_one_network(name, tmp_path):
-    shipped = files(ROOT / "bundles" / name / "models")
+def test_two_hospitals_train_one_network(bundle, tmp_path):
+    shipped = files(bundle.folder / "models")
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()
-    hospitals = [client(name, folder, number) for number, folder in enumerate(folders)]
+    hospitals = [client(bundle, folder, number) for number, folder in enumerate(folders)]
     began: list[Weights] = []
     for hospital in hospitals:
         hospital.trainer.add_event_handler(Events.STARTED, lambda engine: began.append(held(engine.network)))
     everyones = held(hospitals[0].trainer.network)
-    for number in range(2):
+    for number in range(ROUNDS):
         before = everyones
         changes = []
         for hospital in hospitals:
             hospital.train(ExchangeObject(weights=before))
             sent = hospital.get_weights()
             assert sent.weight_type == WeightType.WEIGHT_DIFF
-            assert sent.statistics["num_executed_iterations"] == 2 // SHORT[name].get("batch_size", 1)
+            assert sent.statistics["num_executed_iterations"] == 2 // bundle.training.get("batch_size", 1)
             changes.append(sent.weights)
         assert differing(*began[-2:]) == set() and differing(began[-1], before) <= DERIVED
         assert differing(*changes)
@@ -100,4 +90,4 @@ def test_two_hospitals_train_one_network(name, tmp_path):
         last = hospital.get_weights({ExtraItems.MODEL_TYPE: ModelType.FINAL_MODEL}).weights
         assert differing(last, held(hospital.trainer.network)) == set()
         assert hospital.get_weights({ExtraItems.MODEL_TYPE: ModelType.BEST_MODEL}).weights.keys() == everyones.keys()
-    assert files(ROOT / "bundles" / name / "models") == shipped
+    assert files(bundle.folder / "models") == shipped

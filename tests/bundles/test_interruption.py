@@ -11,16 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles.facts import SMALL
+from tests.bundles.facts import BUNDLES
 from tests.bundles.running import PLAIN, ROOT, environment, options
-from tests.bundles.tmca.helpers import NETWORK
-from tests.making import WRITE_DATA
 
-SETTINGS = {**PLAIN, **NETWORK, **SMALL["tmca"], "batch_size": 2, "val_interval": 1, "overlays": 0, "num_workers": 2}
+BUNDLE = BUNDLES["tmca"]
+SETTINGS = {**PLAIN, **BUNDLE.train_options, **BUNDLE.quiet, "num_workers": 2}
 
 
 def start(folder: Path, **more) -> subprocess.Popen:
-    WRITE_DATA["tmca"](folder / "data")
+    BUNDLE.write_cases(folder / "data")
     places = {"dataset_dir": folder / "data", "output_dir": folder / "out"}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/tmca/configs/train.json"]
     command += options({**places, **SETTINGS, **more})

@@ -8,14 +8,14 @@ import torch
 from monai.transforms import RandomizableTransform
 from scipy.ndimage import center_of_mass
 
-from tests.bundles.emclip.helpers import workflow as fundus
-from tests.bundles.tmca.helpers import workflow as chest
+from tests.bundles.emclip.facts import BUNDLE as FUNDUS
+from tests.bundles.tmca.facts import BUNDLE as CHEST
 
 SIDE = 224
 PLACES = [
-    (fundus, [96, 96], "fitting"),
-    (fundus, [96, 96], "train#shape_transforms"),
-    (chest, 96, "fitting"),
+    (FUNDUS, [96, 96], "fitting"),
+    (FUNDUS, [96, 96], "train#shape_transforms"),
+    (CHEST, 96, "fitting"),
 ]
 
 
@@ -30,7 +30,7 @@ def test_image_and_label_keep_one_middle(bundle, size, part, tmp_path):
     """`nearest` takes each pixel's upper left neighbour: half a pixel off, a hundredth of Dice on an optic disc."""
     places = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path)}
     moved = 0
-    for transform in bundle("train", "train", **places, image_size=size).parser.get_parsed_content(part):
+    for transform in bundle.workflow("train", **places, image_size=size).parser.get_parsed_content(part):
         if "label" not in transform.keys or not hasattr(transform, "mode"):
             continue
         if isinstance(transform, RandomizableTransform):

@@ -6,7 +6,7 @@ import pytest
 import tmca.measures
 
 from shared.io import dicom_seg
-from tests.bundles.running import ROOT, workflow
+from tests.bundles.facts import BUNDLES
 
 CASES = [
     ("brainsegdmlf", ["inference"], brainsegdmlf.measures.lesions, True),
@@ -21,7 +21,7 @@ CASES = [
 @pytest.mark.parametrize("switch", ["true", "false"])
 def test_numbers_and_dicom_by_a_word_on_the_command_line(bundle, names, measure, volumes, switch):
     options = {"measures": switch, **({"write_dicom_seg": switch} if volumes else {})}
-    flow = workflow(ROOT / "bundles" / bundle / "configs", "infer", names, **options)
+    flow = BUNDLES[bundle].workflow(*names, **options)
     flow.parser["initialize"] = ["$@start()"]
     flow.initialize()
     made = {key: flow.parser.get_parsed_content(key) for key in ("measure", "dicom_seg") if key in flow.parser.get()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -13,10 +12,9 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 
 from shared.datasets.cases import dataset_file
-from tests.bundles.brainsegdmlf.helpers import TRAIN, workflow
-from tests.bundles.emclip import helpers as emclip
-from tests.bundles.facts import FACTS
-from tests.bundles.running import ROOT, free_port, input_error, train_in_two
+from tests.bundles.emclip.facts import UNSEEN
+from tests.bundles.facts import BUNDLES
+from tests.bundles.running import free_port, input_error, train_in_two
 
 
 def assert_brain_report(output):
@@ -25,7 +23,7 @@ def assert_brain_report(output):
 
 def assert_eye_report(output):
     table = pd.read_csv(output / "domains.csv")
-    assert table["domain"].unique().tolist() == ["camera_a", *emclip.UNSEEN]
+    assert table["domain"].unique().tolist() == ["camera_a", *UNSEEN]
     assert table["n"].tolist() == [2, 2, *[1] * 6]
     assert len(list((output / "clusters").iterdir())) == 4
 
@@ -70,18 +68,18 @@ RUNS = [("brainsegdmlf", 1), ("brainsegdmlf", 2), ("emclip", 1), ("tmca", 1)]
 @pytest.mark.slow
 @pytest.mark.parametrize("name, nodes", RUNS)
 def test_two_processes_train_one_network_and_write_one_report(name, nodes, prepared, tmp_path):
-    output, helpers = tmp_path / "out", FACTS[name].helpers
-    text = train_in_two(helpers.CONFIGS, prepared.data(name), output, helpers.TRAIN, nodes)
-    assert text.count(FACTS[name].cases) == 1
-    assert text.count(FACTS[name].best) == 1
+    bundle, output = BUNDLES[name], tmp_path / "out"
+    text = train_in_two(bundle, prepared.data(name), output, nodes)
+    assert text.count(bundle.cases) == text.count(bundle.best) == 1
     assert pd.read_csv(output / "metrics.csv")["case_id"].is_unique
     REPORTS[name](output)
 
 
 def test_without_torchrun(prepared, tmp_path, monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    settings = {"dataset_dir": str(prepared.data("brainsegdmlf")), "output_dir": str(tmp_path / "out"), **TRAIN}
-    flow = workflow("train", ["train", "multi_gpu_train"], **settings)
+    bundle = BUNDLES["brainsegdmlf"]
+    places = {"dataset_dir": str(prepared.data(bundle.name)), "output_dir": str(tmp_path / "out")}
+    flow = bundle.workflow("train", "multi_gpu_train", **places, **bundle.train_options)
     flow.parser["device"] = {"_target_": "shared.engine.distributed.start_processes", "_requires_": "@code"}
     assert "torchrun --nproc_per_node=2" in input_error(flow.initialize)
     assert not (tmp_path / "out").exists()
@@ -89,9 +87,5 @@ def test_without_torchrun(prepared, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("bundle", ["emclip", "tmca"])
 def test_the_network_has_the_layout_of_one_process(bundle):
-    configs = ROOT / "bundles" / bundle / "configs"
-    one, several = (
-        json.loads((configs / f"{name}.json").read_text(encoding="utf-8"))["network"]
-        for name in ("train", "multi_gpu_train")
-    )
+    one, several = (BUNDLES[bundle].config(name)["network"] for name in ("train", "multi_gpu_train"))
     assert several["network"] == one and "channels_last" in one

@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from monai.bundle import load
 
-from tests.bundles.running import ROOT, copy_bundle, finish
+from tests.bundles.running import PLAIN, ROOT, copy_bundle, finish, options, predictions, run_bundle
 
 
 @pytest.mark.parametrize("place", ["root", "bundle", "linked", "absolute"])
 def test_config_finds_its_bundle(place, bundle, data_dir, weights_dir, tmp_path, monkeypatch):
-    helpers = bundle.helpers
-    (tmp_path / "link").symlink_to(helpers.BUNDLE)
+    (tmp_path / "link").symlink_to(bundle.folder)
     folder, configs = {
         "root": (ROOT, Path(f"bundles/{bundle.name}/configs")),
-        "bundle": (helpers.BUNDLE, Path("configs")),
+        "bundle": (bundle.folder, Path("configs")),
         "linked": (tmp_path, Path("link/configs")),
-        "absolute": (tmp_path, helpers.CONFIGS),
+        "absolute": (tmp_path, bundle.configs),
     }[place]
     monkeypatch.chdir(folder)
     places = {"dataset_dir": str(data_dir), "ckpt_dir": str(weights_dir), "output_dir": str(tmp_path / "out")}
-    flow = finish(helpers.workflow("infer", "inference", configs, **places, **helpers.INFER, overlays=False))
-    assert Path(flow.bundle_root).resolve() == helpers.BUNDLE
-    index = json.loads((tmp_path / "out" / "predictions.json").read_text(encoding="utf-8"))
-    assert len(index) == bundle.predictions
+    flow = finish(bundle.workflow("inference", configs=configs, **places, **bundle.infer_options, overlays=False))
+    assert Path(flow.bundle_root).resolve() == bundle.folder
+    assert len(predictions(tmp_path / "out")) == bundle.predictions
 
 
-def test_monai_load_gives_the_network_with_its_weights(bundle, weights_dir, tmp_path, monkeypatch):
-    """`monai.bundle.load` of a folder that holds an unpacked bundle."""
-    copy_bundle(bundle.helpers.BUNDLE, tmp_path / bundle.name)
+@pytest.mark.slow
+@pytest.mark.parametrize("packaged", [False, True], ids=["checkout", "packaged"])
+def test_command_line_from_an_unrelated_folder(packaged, bundle, data_dir, weights_dir, tmp_path):
+    """Python has never seen the bundle here: its config alone makes its code importable."""
+    folder = bundle.folder
+    if packaged:
+        folder = tmp_path / "unpacked" / bundle.name
+        copy_bundle(bundle.folder, folder)
+    (tmp_path / "here").mkdir()
+    case = bundle.one_case(data_dir)
+    settings = {**case, "ckpt_dir": weights_dir, "output_dir": "out", **bundle.infer_options, **PLAIN}
+    config = str(folder / "configs" / "inference.json")
+    done = run_bundle("--config_file", config, *options(settings), cwd=tmp_path / "here")
+    assert done.stdout.strip().splitlines()[0] == "segmented 1 case", "nothing before the bundle's own words"
+    assert "Traceback" not in done.stderr
+    (entry,) = predictions(tmp_path / "here" / "out")
+    assert all(path in case["input"] for path in entry["image"] if path)
+    assert entry["image"].count(None) == len(entry.get("missing", [])) == bundle.missing
+    assert entry.get("text") == case.get("text")
+
+
+def test_monai_load_gives_the_network_with_its_weights(bundle, tmp_path, monkeypatch):
+    """`monai.bundle.load` of a folder that holds an unpacked bundle; it takes no options."""
+    copy_bundle(bundle.folder, tmp_path / bundle.name)
     models = tmp_path / bundle.name / "models"
     models.mkdir()
-    if bundle.network:  # `load` takes no options: weights of the network that the config describes
-        wanted = bundle.helpers.workflow("infer", "inference").parser.get_parsed_content("network_def").state_dict()
-    else:
-        wanted = torch.load(weights_dir / "model.pt", weights_only=True)
+    wanted = bundle.workflow("inference", **bundle.whole).parser.get_parsed_content("network_def").state_dict()
     torch.save(wanted, models / "model.pt")
     monkeypatch.chdir("/")
     network = load(bundle.name, bundle_dir=str(tmp_path), source="github", repo="a/b/c")
     assert all(torch.equal(value, wanted[key]) for key, value in network.state_dict().items())
-    image = torch.rand(1, bundle.channels, 32, 32)
-    sentence = [bundle.helpers.SENTENCE] if "text" in bundle.inputs else []
-    assert network.eval()(image, *sentence).shape == (1, bundle.masks, 32, 32)

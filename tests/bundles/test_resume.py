@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from ignite.engine import Events
 
-from tests.bundles.facts import NAMES, SHORT, SMALL, TRAIN
-from tests.bundles.running import ROOT, finish, workflow
-from tests.bundles.tmca.helpers import NETWORK
-from tests.making import WRITE_DATA
-
-SETTINGS: dict[str, dict[str, Any]] = {name: {**TRAIN, **SMALL[name], **SHORT[name], "epochs": 3} for name in NAMES}
-SETTINGS["tmca"] |= NETWORK
+from tests.bundles.facts import BUNDLES, NAMES
+from tests.bundles.running import Bundle
 
 
 def train(
-    name: str, data: Path, output: Path, workers: int, resume: bool = False, stop_after: int | None = None
+    bundle: Bundle, data: Path, output: Path, workers: int, resume: bool = False, stop_after: int | None = None
 ) -> None:
-    places = {"dataset_dir": str(data), "output_dir": str(output)}
-    settings = {**SETTINGS[name], "augmentation": 1, "num_workers": workers, "resume": resume}
-    flow = workflow(ROOT / "bundles" / name / "configs", "train", "train", **places, **settings)
+    settings = {**bundle.quiet, "epochs": 3, "augmentation": 1, "num_workers": workers, "resume": resume}
     if stop_after is None:
-        finish(flow)
+        bundle.train(data, output, **settings)
         return
+    places = {"dataset_dir": str(data), "output_dir": str(output)}
+    flow = bundle.workflow("train", **places, **{**bundle.train_options, **settings})
     flow.initialize()
     trainer = flow.parser.get_parsed_content("train#trainer")
 
@@ -41,10 +35,11 @@ def train(
 
 @pytest.mark.parametrize(("name", "workers"), [(name, 1) for name in NAMES] + [("tmca", 0)])
 def test_interrupted_and_undisturbed_trainings_end_with_the_same_weights(name, workers, tmp_path):
-    WRITE_DATA[name](tmp_path / "data")
-    train(name, tmp_path / "data", tmp_path / "whole", workers)
-    train(name, tmp_path / "data", tmp_path / "cut", workers, stop_after=1)
-    train(name, tmp_path / "data", tmp_path / "cut", workers, resume=True)
+    bundle = BUNDLES[name]
+    bundle.write_cases(tmp_path / "data")
+    train(bundle, tmp_path / "data", tmp_path / "whole", workers)
+    train(bundle, tmp_path / "data", tmp_path / "cut", workers, stop_after=1)
+    train(bundle, tmp_path / "data", tmp_path / "cut", workers, resume=True)
     whole, cut = (torch.load(tmp_path / run / "models" / "last.pt", weights_only=True) for run in ("whole", "cut"))
     assert whole["trainer"]["iteration"] == cut["trainer"]["iteration"]
     unlike = [key for key, value in whole["network"].items() if not torch.equal(value, cut["network"][key])]

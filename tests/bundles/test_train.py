@@ -43,7 +43,7 @@ def test_training_leaves_the_shipped_weights(trained):
 
 def test_loss_falls(bundle, data_dir, tmp_path):
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
-    flow = bundle.helpers.workflow("train", "train", **places, **{**bundle.helpers.TRAIN, **bundle.steady})
+    flow = bundle.workflow("train", **places, **{**bundle.train_options, **bundle.steady})
     flow.initialize()
     batch = next(iter(flow.parser.get_parsed_content("train#dataloader")))
     network, loss, optimizer = (flow.parser.get_parsed_content(key) for key in ("network", "loss", "optimizer"))
@@ -65,8 +65,8 @@ def test_resumed_training_starts_from_the_checkpoint(bundle, data_dir, trained, 
     shutil.copytree(trained.output / "models", tmp_path / "models")
     saved = torch.load(tmp_path / "models" / "last.pt", weights_only=True)
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
-    settings = {**places, **bundle.helpers.TRAIN, "epochs": 3, "overlays": 0, "resume": True}
-    flow = bundle.helpers.workflow("train", "train", **settings)
+    settings = {**places, **bundle.train_options, **bundle.quiet, "epochs": 3, "resume": True}
+    flow = bundle.workflow("train", **settings)
     flow.initialize()
     trainer, evaluator, optimizer, network = (
         flow.parser.get_parsed_content(key) for key in ("train#trainer", "validate#evaluator", "optimizer", "network")
@@ -93,13 +93,15 @@ def test_resumed_training_starts_from_the_checkpoint(bundle, data_dir, trained, 
         torch.testing.assert_close(value, saved["network"][key], rtol=0, atol=bundle.tolerance)
     assert "resuming after epoch 2 of 3" in capfd.readouterr().out
     assert (tmp_path / "metrics.csv").is_file()
-    complete = input_error(finish, bundle.helpers.workflow("train", "train", **settings))
+    complete = input_error(finish, bundle.workflow("train", **settings))
     assert "has all of 3 epochs" in complete and "--epochs" in complete
 
 
-def test_defaults_train_on_the_builtin_data(bundle):
-    """The command of the docs has no option: its phantoms lie in the bundle."""
-    config = json.loads((bundle.helpers.CONFIGS / "train.json").read_text(encoding="utf-8"))
-    parser = bundle.helpers.workflow("train", "train").parser
-    assert config["dataset_dir"] == "@builtin_dir"
-    assert parser.get_parsed_content("dataset_dir").endswith(f"{bundle.name}/data/phantoms")
+def test_fine_tuning_starts_from_the_weights_given(bundle, data_dir, weights_dir, tmp_path):
+    """At learning rate 0, in which only statistics move."""
+    start = weights_dir / "model.pt"
+    flow = bundle.train(data_dir, tmp_path, **bundle.quiet, weights=str(start), learning_rate=0.0)
+    wanted, found = torch.load(start, weights_only=True), flow.parser.get_parsed_content("network").state_dict()
+    same = {"rtol": 0, "atol": bundle.tolerance}
+    moved = [key for key, value in found.items() if not torch.allclose(value, wanted[key], **same)]
+    assert [key for key in moved if not any(part in key for part in bundle.moving)] == []

@@ -11,11 +11,10 @@ import pytest
 from monai.bundle import ConfigParser
 
 from shared.options.next_command import config_files, inference_command
-from tests.bundles.facts import SHORT, TRAIN
+from tests.bundles.facts import BUNDLES
 from tests.bundles.running import ROOT, run_bundle
 from tests.docs_commands import config_files as named_files
 from tests.docs_commands import parsed, problems
-from tests.making import WRITE_DATA
 
 
 def command(bundle: str, files: tuple[str, ...] = (), **overrides: Any) -> str:
@@ -60,11 +59,12 @@ def test_outside_of_monai_there_are_no_files():
 
 def test_the_last_line_of_a_training_segments_with_its_weights(tmp_path):
     """With layers that inference would not have otherwise, in a file and in options."""
-    WRITE_DATA["tmca"](tmp_path / "data")
+    BUNDLES["tmca"].write_cases(tmp_path / "data")
     configs = [f"bundles/tmca/configs/{name}.json" for name in ("train", "image_only")]
-    options = {**TRAIN, **SHORT["tmca"], "backbone": "test_resnet", "norm": "batch", "detail_channels": [4, 8]}
+    options = {**BUNDLES["tmca"].short, **BUNDLES["tmca"].quiet}
+    options |= {"backbone": "test_resnet", "norm": "batch", "detail_channels": [4, 8]}
     options |= {"device": "cpu", "dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "my run")}
-    options |= {"image_size": 64, "attention_pictures": 0}
+    options |= {"image_size": 64}
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     text = run_bundle("--config_file", str(configs), *words).stdout
     line = next(line for line in text.splitlines() if line.startswith("next")).split(maxsplit=1)[1]

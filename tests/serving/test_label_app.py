@@ -15,7 +15,8 @@ import torch
 from shared.engine import precision
 from shared.serving import label_app
 from shared.serving.label_app import known_models, set_up
-from tests.bundles.running import ROOT, assert_one_line, files, input_error, workflow
+from tests.bundles.facts import BUNDLES
+from tests.bundles.running import ROOT, assert_one_line, files, finish, input_error
 from tests.making import SEQUENCES
 from tests.serving.labelling import (
     KINDS,
@@ -130,11 +131,7 @@ def test_a_request_leaves_nothing_for_the_next(tasks, studies):
 def test_same_mask_as_an_ordinary_run(tasks, studies, tmp_path):
     item = studies["brainsegdmlf"][0]
     image = [item["image"].replace("_flair", f"_{name}") for name in SEQUENCES]
-    flow = workflow(
-        ROOT / "bundles" / "brainsegdmlf" / "configs", "infer", "inference", input=image, output_dir=str(tmp_path)
-    )
-    flow.initialize()
-    flow.run()
+    finish(BUNDLES["brainsegdmlf"].workflow("inference", input=image, output_dir=str(tmp_path)))
     ordinary = read(next(tmp_path.glob("*/*_seg.nii.gz")))[0]
     np.testing.assert_array_equal(tasks["brainsegdmlf"](Path(item["image"])), ordinary)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bundles.facts import FACTS, Facts
+from tests.bundles.brainsegdmlf.facts import BUNDLE
+from tests.bundles.running import Bundle
 
 
 @pytest.fixture(scope="session")
-def bundle() -> Facts:
-    return FACTS["brainsegdmlf"]
+def bundle() -> Bundle:
+    return BUNDLE

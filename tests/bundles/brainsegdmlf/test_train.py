@@ -11,7 +11,7 @@ from ignite.engine import Events
 from monai.data import MetaTensor
 
 from shared.io.dicom_seg import save_dicom_seg
-from tests.bundles.brainsegdmlf.helpers import CONFIGS, TRAIN, train, workflow
+from tests.bundles.brainsegdmlf.facts import BUNDLE
 from tests.bundles.running import finish, input_error, train_and_kill
 from tests.making import SEQUENCES, brain_affine, make_brain, save_frames
 
@@ -31,24 +31,14 @@ def test_products(trained):
     ids=lambda switch: next(iter(switch)),
 )
 def test_ablations(data_dir, tmp_path, switch):
-    train(data_dir, tmp_path, overlays=0, **switch)
+    BUNDLE.train(data_dir, tmp_path, overlays=0, **switch)
     assert (tmp_path / "models" / "model.pt").is_file()
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
 
 
-def test_fine_tuning_begins_with_the_weights_given(data_dir, weights_dir, tmp_path):
-    begin = weights_dir / "model.pt"
-    flow = train(data_dir, tmp_path, overlays=0, weights=str(begin), learning_rate=0.0)
-    wanted = torch.load(begin, weights_only=True)
-    assert all(
-        torch.equal(value, wanted[key]) for key, value in flow.parser.get_parsed_content("network").state_dict().items()
-    )
-
-
 def test_regions_that_overlap(data_dir, tmp_path):
     """BraTS's override: four label values, three regions; here the cases hold only the first."""
-    places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path), "overlays": 0}
-    finish(workflow("train", ["train", "brats"], **places, **TRAIN))
+    BUNDLE.train(data_dir, tmp_path, "brats", overlays=0)
     assert {"dice_WT", "dice_TC", "dice_ET"} <= set(pd.read_csv(tmp_path / "metrics.csv").columns)
 
 
@@ -67,7 +57,7 @@ def test_dicom_with_dicom_seg_as_labels(tmp_path):
     (tmp_path / "dataset.json").write_text(
         json.dumps({"training": cases[:1], "validation": cases[1:]}), encoding="utf-8"
     )
-    train(tmp_path, tmp_path / "out", overlays=0)
+    BUNDLE.train(tmp_path, tmp_path / "out", overlays=0)
     table = pd.read_csv(tmp_path / "out" / "metrics.csv")
     assert table["case_id"].tolist() == ["b"] and table["dice"].between(0, 1).all()
 
@@ -75,13 +65,13 @@ def test_dicom_with_dicom_seg_as_labels(tmp_path):
 @pytest.mark.slow
 def test_resume_after_kill(data_dir, tmp_path, capfd):
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
-    settings = {**places, **TRAIN, "epochs": 6, "overlays": 0}
-    last = train_and_kill(CONFIGS, settings)
+    settings = {**places, **BUNDLE.train_options, "epochs": 6, "overlays": 0}
+    last = train_and_kill(BUNDLE, settings)
     saved = torch.load(last, weights_only=True)
     done = saved["trainer"]["iteration"] // saved["trainer"]["epoch_length"]
     assert 1 <= done < 6
 
-    flow = workflow("train", "train", **settings, resume=True)
+    flow = BUNDLE.workflow("train", **settings, resume=True)
     flow.initialize()
     trainer = flow.parser.get_parsed_content("train#trainer")
     evaluator = flow.parser.get_parsed_content("validate#evaluator")
@@ -105,5 +95,5 @@ def test_resume_after_kill(data_dir, tmp_path, capfd):
     assert f"resuming after epoch {done} of 6" in capfd.readouterr().out
     assert (tmp_path / "metrics.csv").is_file()
 
-    complete = input_error(finish, workflow("train", "train", **settings, resume=True))
+    complete = input_error(finish, BUNDLE.workflow("train", **settings, resume=True))
     assert "has all of 6 epochs" in complete and "--epochs" in complete

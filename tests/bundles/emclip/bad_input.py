@@ -6,33 +6,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tests.bundles import bad_input
-from tests.bundles.bad_input import (
-    empty_training,
-    missing_picture,
-    mistyped,
-    no_dataset_json,
-    no_initial_weights,
-    no_label,
-    no_picture,
-    no_weights,
-    output_under_a_file,
-    truncated_picture,
-    unknown_split,
-)
-from tests.bundles.emclip.helpers import SENTENCES
-
-Place = bad_input.PicturePlace
+from tests.bundles.bad_input import CASE, Row, missing_picture
+from tests.bundles.emclip.facts import SENTENCES
 
 
 def undeclared_label(place):
     array = np.asarray(Image.open(place.label)).copy()
     array[:9, :9] = 7
     Image.fromarray(array).save(place.label)
-
-
-def label_of_another_size(place):
-    Image.open(place.label).resize((50, 60), 0).save(place.label)
 
 
 def unknown_labelled(place):
@@ -110,15 +91,6 @@ def new_class_without_the_tower(place):
     place.override["sentences"] = [*SENTENCES[:2], "a drusen, a small yellow spot"]
 
 
-def no_input(place):
-    place.override["input"] = str(place.data / "eye_9.png")
-
-
-def a_volume_for_a_picture(place):
-    (place.folder / "brain.nii.gz").write_bytes(b"\x1f\x8b\x08\x00 a volume")
-    place.override["input"] = str(place.folder / "brain.nii.gz")
-
-
 def no_list_of_another_set(place):
     place.override["test_dirs"] = [str(place.folder / "nowhere")]
 
@@ -141,17 +113,9 @@ def several_at_once(place):
     (place.data / "p3.png").unlink()
 
 
-CASE = "case p1"
-TRAINING = [
-    (missing_picture, [CASE, "p1.png not found", "correct the path"]),
-    (truncated_picture, [CASE, "p1.png cannot be read", "give a PNG"]),
-    (no_picture, [CASE, "p1.png cannot be read", "give a PNG"]),
-    (no_label, [CASE, "has no label", "add one"]),
+TRAINING: list[Row] = [
     (undeclared_label, [CASE, "p1_label.png", "the value 7 where 0, 100, 200 are declared", "remap"]),
-    (label_of_another_size, [CASE, "is 50 x 60 pixels where the picture is", "give the label of this picture"]),
     (unknown_labelled, [CASE, "labelled names 'optic disk'", "choose from optic disc, optic cup"]),
-    (empty_training, ["split 'training' is empty", "dataset.json", "validation, testing"]),
-    (no_dataset_json, ["no dataset.json in", "write one"]),
     (source_without_a_picture, ["domain 'camera_x' has no case in training of", "it has a"]),
     (domain_without_a_picture, ["domain 'camera_x' has no case in testing of", "it has b"]),
     (unknown_clip, ["unknown CLIP model 'ViT-B-17'", "did you mean ViT-B-16"]),
@@ -169,18 +133,10 @@ TRAINING = [
     (context_below_zero, ["override 'num_context' is -1: it must be at least 0"]),
     (structure_of_an_unknown_label, ["'optic cup' made of 220, which is not a label (0, 100, 200)", "add it"]),
     (several_at_once, [["p1.png not found"], ["p1_label.png not found"], ["p3.png not found"]]),
-    (mistyped, ["unknown override 'output_dirr'", "did you mean 'output_dir'?"]),
     (one_image_size, ["override 'image_size' is 128 where a list of numbers is expected"]),
-    (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
-    (no_initial_weights, ["model_2.pt not found", "give --weights"]),
 ]
-INFERENCE = [
-    (no_weights, ["model.pt not found", "--ckpt_dir"]),
+INFERENCE: list[Row] = [
     (weights_of_an_ablation, ["model.pt belong to another network", "em.bases", "options they were trained with"]),
     (new_class_without_the_tower, ["class 'a drusen, a small yellow spot'", "no text features", "text_tower to true"]),
     (two_sentences_for_two_structures, ["2 sentences for 2 structures (optic disc, optic cup)", "background"]),
-    (no_input, ["eye_9.png not found", "correct the path"]),
-    (a_volume_for_a_picture, ["brain.nii.gz cannot be read", "give a PNG"]),
-    (unknown_split, ["split 'test' is missing", "splits with items: training, validation, testing"]),
-    (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
 ]

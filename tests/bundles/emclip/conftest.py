@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bundles.facts import FACTS, Facts
+from tests.bundles.emclip.facts import BUNDLE
+from tests.bundles.running import Bundle
 
 
 @pytest.fixture(scope="session")
-def bundle() -> Facts:
-    return FACTS["emclip"]
+def bundle() -> Bundle:
+    return BUNDLE

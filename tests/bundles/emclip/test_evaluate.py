@@ -9,24 +9,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.bundles.emclip.helpers import INFER, QUIET, STRUCTURES, UNSEEN, infer, workflow
-from tests.bundles.running import finish
-
-EVALUATE = ["train", "evaluate"]
+from tests.bundles.emclip.facts import BUNDLE, STRUCTURES, UNSEEN
 
 
-def evaluate(output, **override):
-    flow = finish(workflow("train", EVALUATE, output_dir=str(output), **{**INFER, "num_workers": 0, **override}))
-    return flow, pd.read_csv(output / "metrics.csv").set_index("case_id")
-
-
-def test_evaluation_reports_every_domain_and_needs_no_text_tower(data_dir, trained, tmp_path, capsys):
-    flow, _ = evaluate(tmp_path, dataset_dir=str(data_dir), ckpt_dir=str(trained.output / "models"))
+def test_evaluation_reports_every_domain_and_needs_no_text_tower(data_dir, trained, tmp_path):
+    flow = BUNDLE.evaluate(data_dir, tmp_path, trained.output / "models")
     assert flow.parser.get_parsed_content("network_def").texts._encoder == [None], "no text tower"
-    text = capsys.readouterr().out
-    assert "EM-CLIP  5 cases (2 source, 3 unseen domains)" in text and "next" not in text
     assert sorted(path.name for path in (tmp_path / "overlays").iterdir()) == ["camera_a", *UNSEEN]
-    assert not (tmp_path / "models").exists(), "evaluation is no training run"
 
 
 def test_unseen_cases_alone(data_dir, weights_dir, tmp_path):
@@ -34,7 +23,7 @@ def test_unseen_cases_alone(data_dir, weights_dir, tmp_path):
     item = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["testing"][0]
     item |= {"image": str(data_dir / item["image"]), "label": str(data_dir / item["label"]), "domain": "clinic"}
     (tmp_path / "dataset.json").write_text(json.dumps({"testing": [item]}), encoding="utf-8")
-    evaluate(tmp_path / "out", dataset_dir=str(tmp_path), ckpt_dir=str(weights_dir), **QUIET)
+    BUNDLE.evaluate(tmp_path, tmp_path / "out", weights_dir, **BUNDLE.quiet)
     table = pd.read_csv(tmp_path / "out" / "domains.csv")
     assert table["domain"].unique().tolist() == ["clinic"] and table["role"].unique().tolist() == ["unseen"]
 
@@ -45,15 +34,16 @@ def test_a_further_data_set_beside(data_dir, weights_dir, tmp_path, domains):
     item |= {"image": str(data_dir / item["image"]), "label": str(data_dir / item["label"]), "domain": "camera_d"}
     (tmp_path / "dataset.json").write_text(json.dumps({"testing": [item]}), encoding="utf-8")
     further = {"test_dirs": [str(tmp_path)], "domains": domains}
-    evaluate(tmp_path / "out", dataset_dir=str(data_dir), ckpt_dir=str(weights_dir), **further, **QUIET)
+    BUNDLE.evaluate(data_dir, tmp_path / "out", weights_dir, **further, **BUNDLE.quiet)
     counts = pd.read_csv(tmp_path / "out" / "domains.csv").groupby("domain")["n"].max().to_dict()
     assert counts == {"camera_a": 2, "camera_d": 2, **({} if domains else {"camera_b": 1, "camera_c": 1})}
 
 
 def test_metrics_are_those_of_the_files(data_dir, weights_dir, tmp_path):
     """Evaluation measures in the picture's own size, where inference writes: both give the same masks."""
-    _, table = evaluate(tmp_path / "e", dataset_dir=str(data_dir), ckpt_dir=str(weights_dir), **QUIET)
-    infer(tmp_path / "i", weights_dir, dataset_dir=str(data_dir), overlays=False)
+    BUNDLE.evaluate(data_dir, tmp_path / "e", weights_dir, **BUNDLE.quiet)
+    table = pd.read_csv(tmp_path / "e" / "metrics.csv").set_index("case_id")
+    BUNDLE.infer(tmp_path / "i", weights_dir, dataset_dir=str(data_dir), overlays=False)
     for item in json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["testing"]:
         case_id = item["case_id"]
         label = np.asarray(Image.open(data_dir / item["label"]))

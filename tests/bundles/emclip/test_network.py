@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.backbones.text import build_clip
-from tests.bundles.emclip.helpers import SENTENCES
+from tests.bundles.emclip.facts import SENTENCES
 from tests.bundles.running import assert_one_line, input_error
 
 STRUCTURES = len(SENTENCES) - 1

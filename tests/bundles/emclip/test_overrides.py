@@ -1,4 +1,4 @@
-"""Overrides, by file and on the command line: what they say reaches the network."""
+"""Options and override files of EM-CLIP: what they say reaches the network and the rules for masks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import torch
 from emclip.postprocessing.convex import ConvexHulld
 from emclip.postprocessing.drawn_size import DrawnSized
 
-from tests.bundles.emclip.helpers import workflow
+from tests.bundles.emclip.facts import BUNDLE
 from tests.bundles.running import input_error
 
 VISION = {"image_size": 64, "patch_size": 16, "width": 32, "head_width": 16, "layers": 4}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 MODEL = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": TEXT}
 NAME = "tiny-quickgelu"
+of_both_configs = pytest.mark.parametrize(
+    ("config", "where"), [("train", "validate#postprocessing"), ("inference", "postprocessing")]
+)
+
+
+def test_pictures_are_the_default():
+    assert all(BUNDLE.config(name)["pictures"] for name in ("train", "inference"))
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def checkpoint(tmp_path, monkeypatch):
 def test_open_clip_override_tunes_pretrained_weights(checkpoint):
     """A file comes before the tag that the override names."""
     model, path = checkpoint
-    flow = workflow("train", ["train", "open_clip_vit_b16"], encoder=NAME, checkpoint=path)
+    flow = BUNDLE.workflow("train", "open_clip_vit_b16", encoder=NAME, checkpoint=path)
     network = flow.parser.get_parsed_content("network_def")
     assert network.encoder_size == 224 and network.normalization == "clip"
     names = [name for name, p in network.encoder.named_parameters() if p.requires_grad]
@@ -43,37 +50,25 @@ def test_open_clip_override_tunes_pretrained_weights(checkpoint):
 def test_inference_asks_for_pretrained_weights_only_with_the_text_tower(checkpoint):
     """What training began with is in the weights: no file and no network is needed, unless for new words."""
     names = ["inference", "open_clip_vit_b16"]
-    network = workflow("infer", names, encoder=NAME).parser.get_parsed_content("network_def").eval()
+    network = BUNDLE.workflow(*names, encoder=NAME).parser.get_parsed_content("network_def").eval()
     assert network(torch.rand(1, 3, 48, 64)).shape == (1, 2, 48, 64)
-    evaluation = workflow("train", ["train", "open_clip_vit_b16", "evaluate"], encoder=NAME).parser
+    evaluation = BUNDLE.workflow("train", "open_clip_vit_b16", "evaluate", encoder=NAME).parser
     assert evaluation.get_parsed_content("network_def").texts._encoder == [None]
-    parser = workflow("infer", names, encoder=NAME, text_tower=True).parser
+    parser = BUNDLE.workflow(*names, encoder=NAME, text_tower=True).parser
     assert "give checkpoint=" in input_error(parser.get_parsed_content, "network_def")
 
 
 def test_the_model_of_the_override_exists():
-    parser = workflow("train", ["train", "open_clip_vit_b16"]).parser
+    parser = BUNDLE.workflow("train", "open_clip_vit_b16").parser
     tags = open_clip.list_pretrained_tags_by_model(parser.get("encoder"))
     assert parser.get("pretrained") in tags
 
 
-@pytest.mark.parametrize("word", ["false", "true"])
-def test_jsons_words_switch_parts_as_the_docs_say(word):
-    """A command line delivers them as text, of which any would count as true."""
-    flow = workflow("train", "train", em=word, anchors=word)
-    flow.initialize()
-    network = flow.parser.get_parsed_content("network_def")
-    assert (network.em is not None) == (word == "true") == network.anchors
-
-
-@pytest.mark.parametrize(
-    ("workflow_type", "where"), [("train", "validate#postprocessing"), ("infer", "postprocessing")]
-)
+@of_both_configs
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_structure_is_one_piece_unless_told_otherwise(workflow_type, where, kept):
+def test_a_structure_is_one_piece_unless_told_otherwise(config, where, kept):
     """Of the structures as a whole, then of each: what lies far from the disc goes, a cup of one pixel in it stays."""
-    config = "train" if workflow_type == "train" else "inference"
-    parser = workflow(workflow_type, config, largest_component=kept).parser
+    parser = BUNDLE.workflow(config, largest_component=kept).parser
     steps = [step for step in parser.get_parsed_content(where).transforms if "pred" in step.keys]
     logits = torch.full((2, 12, 12), -9.0)
     logits[0, 2:6, 2:6] = logits[0, 10, 10] = logits[1, 3, 3] = logits[1, 9:11, 2:4] = 9.0
@@ -84,9 +79,7 @@ def test_a_structure_is_one_piece_unless_told_otherwise(workflow_type, where, ke
     assert data["pred"].sum((1, 2)).tolist() == [16 if kept else 17, 1 if kept else 5]
 
 
-@pytest.mark.parametrize(
-    ("workflow_type", "where"), [("train", "validate#postprocessing"), ("infer", "postprocessing")]
-)
+@of_both_configs
 @pytest.mark.parametrize(
     ("overrides", "hulls"),
     [
@@ -98,40 +91,37 @@ def test_a_structure_is_one_piece_unless_told_otherwise(workflow_type, where, ke
         ({"structures": {"polyp": [100]}, "structure_values": [1]}, None),
     ],
 )
-def test_the_disc_is_convex_unless_told_otherwise(workflow_type, where, overrides, hulls):
-    flow = workflow(workflow_type, "train" if workflow_type == "train" else "inference", **overrides)
+def test_the_disc_is_convex_unless_told_otherwise(config, where, overrides, hulls):
+    flow = BUNDLE.workflow(config, **overrides)
     flow.initialize()
     parser = flow.parser
     found = [step.channels for step in parser.get_parsed_content(where).transforms if isinstance(step, ConvexHulld)]
     assert found == ([] if hulls is None else [hulls])
 
 
-@pytest.mark.parametrize(
-    ("workflow_type", "where"), [("train", "validate#postprocessing"), ("infer", "postprocessing")]
-)
+@of_both_configs
 @pytest.mark.parametrize("size", [None, {"optic cup": 0.9}])
-def test_structures_keep_their_size_unless_told_otherwise(workflow_type, where, size):
-    flow = workflow(workflow_type, "train" if workflow_type == "train" else "inference", drawn_size=size)
+def test_structures_keep_their_size_unless_told_otherwise(config, where, size):
+    flow = BUNDLE.workflow(config, drawn_size=size)
     flow.initialize()
     steps = flow.parser.get_parsed_content(where).transforms
     assert [step.factors for step in steps if isinstance(step, DrawnSized)] == ([{1: 0.9}] if size else [])
 
 
 def test_the_size_of_an_unknown_structure_is_one_line():
-    flow = workflow("train", "train", drawn_size={"macula": 0.9})
+    flow = BUNDLE.workflow("train", drawn_size={"macula": 0.9})
     line = input_error(flow.parser.get_parsed_content, "validate#postprocessing")
     assert line.startswith("drawn_size is {'macula': 0.9}: give structures (optic disc, optic cup) and factors")
 
 
-@pytest.mark.parametrize("config", ["train", "inference"])
-def test_hearts_keep_their_dents(config):
-    kind, where = ("train", "validate#postprocessing") if config == "train" else ("infer", "postprocessing")
-    steps = workflow(kind, [config, "cardiac"]).parser.get_parsed_content(where).transforms
+@of_both_configs
+def test_hearts_keep_their_dents(config, where):
+    steps = BUNDLE.workflow(config, "cardiac").parser.get_parsed_content(where).transforms
     assert not any(isinstance(step, ConvexHulld) for step in steps)
 
 
 def test_null_leaves_out_what_varies_the_sizes_inside():
-    flow = workflow("train", "train", nested_labels="null")
+    flow = BUNDLE.workflow("train", nested_labels="null")
     flow.initialize()
     names = [type(step).__name__ for step in flow.parser.get_parsed_content("train#preprocessing").transforms]
     assert "RandNestedd" not in names and "RandZoomd" in names

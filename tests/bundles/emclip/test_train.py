@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.bundles.emclip.helpers import QUIET, SENTENCES, STRUCTURES, TRAIN, UNSEEN, train, workflow
+from tests.bundles.emclip.facts import BUNDLE, SENTENCES, STRUCTURES, UNSEEN
 
 
 def test_table_by_domain(trained):
@@ -27,7 +27,7 @@ def test_products(trained):
     cases = pd.read_csv(output / "metrics.csv")
     assert cases["case_id"].is_unique and cases["domain"].tolist() == ["camera_a"] * 2 + UNSEEN
     for folder in ("camera_a", *UNSEEN):
-        assert len(list((output / "overlays" / folder).glob("*.png"))) == TRAIN["overlays"]
+        assert len(list((output / "overlays" / folder).glob("*.png"))) == BUNDLE.training["overlays"]
     shown = sorted(path.name for path in (output / "clusters").iterdir())
     assert [name.split("_eye")[0] for name in shown] == ["camera_a", *UNSEEN]
 
@@ -39,7 +39,7 @@ def test_trained_network_holds_the_features_of_its_sentences(trained):
 
 def test_the_context_is_learned_and_its_features_saved_with_it(trained):
     state = torch.load(trained.output / "models" / "model.pt", weights_only=True)
-    begin = workflow("train", "train").parser.get_parsed_content("network_def")
+    begin = BUNDLE.workflow("train").parser.get_parsed_content("network_def")
     begin.load_state_dict({**state, "texts.context.context": 0 * state["texts.context.context"]})
     features = begin.state_dict()["texts.learned"][: len(SENTENCES)]
     assert not torch.allclose(features, state["texts.learned"][: len(SENTENCES)], atol=1e-5)
@@ -49,7 +49,8 @@ def test_the_context_is_learned_and_its_features_saved_with_it(trained):
 def test_augmentation_leaves_what_training_needs(data_dir, tmp_path, augmentation):
     """Masks of 0 and 1, a cup in its disc, colours that stay near [0, 1]; off, the picture as it is."""
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
-    flow = workflow("train", "train", **places, **{**TRAIN, "image_size": [48, 40], "augmentation": augmentation})
+    settings = {**BUNDLE.train_options, "image_size": [48, 40], "augmentation": augmentation}
+    flow = BUNDLE.workflow("train", **places, **settings)
     flow.initialize()
     dataset = flow.parser.get_parsed_content("train#dataset")
     seen = [dataset[i] for i in range(4) for _ in range(3)]
@@ -72,7 +73,7 @@ def test_augmentation_leaves_what_training_needs(data_dir, tmp_path, augmentatio
 )
 def test_ablations(data_dir, tmp_path, switch):
     """As overrides; the clusters know when there are none."""
-    train(data_dir, tmp_path, domains=["camera_b"], overlays=0, **switch)
+    BUNDLE.train(data_dir, tmp_path, domains=["camera_b"], overlays=0, **switch)
     assert pd.read_csv(tmp_path / "domains.csv")["domain"].unique().tolist() == ["camera_a", "camera_b"]
     assert (tmp_path / "clusters").is_dir() == switch.get("em", True)
 
@@ -88,23 +89,15 @@ def test_a_structure_that_was_not_annotated(data_dir, tmp_path):
                 item["labelled"] = ["optic disc"]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
-    flow = train(tmp_path / "data", tmp_path / "out", **QUIET)
+    flow = BUNDLE.train(tmp_path / "data", tmp_path / "out", **BUNDLE.quiet)
     table = pd.read_csv(tmp_path / "out" / "domains.csv").set_index(["domain", "class"])
     assert table.loc[("camera_a", "optic cup"), "n"] == 0 == table.loc[("camera_b", "optic cup"), "n"]
     assert table["dice_mean"].isna().sum() == 2 and table["n"].sum() == 2 + 1 + 2 + 2
     assert 0 <= flow.parser.get_parsed_content("validate#evaluator").state.best_metric <= 1
 
 
-def test_fine_tuning_begins_with_the_weights_given(data_dir, weights_dir, tmp_path):
-    begin = weights_dir / "model.pt"
-    flow = train(data_dir, tmp_path, **QUIET, weights=str(begin), learning_rate=0.0)
-    wanted, found = torch.load(begin, weights_only=True), flow.parser.get_parsed_content("network").state_dict()
-    moved = {key for key, value in found.items() if not torch.allclose(value, wanted[key], atol=1e-6)}
-    assert moved <= {"em.bases"}, "a moving average moves without a rate too"
-
-
 def test_fine_tuning_with_other_words(data_dir, trained, tmp_path):
     words = [*SENTENCES[:-1], "the cup, a pale hollow"]
     begin = str(trained.output / "models" / "model.pt")
-    flow = train(data_dir, tmp_path, **QUIET, weights=begin, sentences=words, domains=UNSEEN[:1])
+    flow = BUNDLE.train(data_dir, tmp_path, **BUNDLE.quiet, weights=begin, sentences=words, domains=UNSEEN[:1])
     assert words[-1] in flow.parser.get_parsed_content("network").texts.frozen.cached

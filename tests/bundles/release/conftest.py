@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.serving.packaging import package
-from tests.bundles.facts import NAMES, SHORT, SMALL, TRAIN
+from tests.bundles.facts import BUNDLES, NAMES
 from tests.bundles.release.helpers import VERBS, Release, python
 
 
@@ -24,8 +24,8 @@ def release(tmp_path_factory) -> Release:
         zipfile.ZipFile(done.zips[name]).extractall(folder / "unpacked")
         here = folder / "here" / name
         bundle = folder / "unpacked" / name
-        short = {**TRAIN, **SHORT[name]}
-        ran = python(VERBS, name, str(bundle), str(done.data(name)), SMALL[name], short, cwd=here)
+        size = BUNDLES[name].size  # the usual network: `load` takes no options
+        ran = python(VERBS, name, str(bundle), str(done.data(name)), size, BUNDLES[name].short, cwd=here)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return {
             "here": here,

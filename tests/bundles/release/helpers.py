@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import shared
-from tests.bundles.facts import NAMES
+from tests.bundles.facts import BUNDLES, NAMES
 from tests.bundles.running import environment
-from tests.making import WRITE_DATA
 
 
 @dataclass
@@ -33,7 +32,7 @@ class Release:
         folder = self.folder / "data" / name
         if not folder.exists():
             folder.parent.mkdir(exist_ok=True)
-            WRITE_DATA[name](folder)
+            BUNDLES[name].write_cases(folder)
         return folder
 
     def used(self, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import pytest
 from monai.bundle import get_all_bundles_list, scripts
 
 import shared
-from tests.bundles.facts import NAMES, SMALL
+from tests.bundles.facts import BUNDLES, NAMES
 from tests.bundles.release.helpers import SEVERAL, Release, python
 from tests.bundles.running import environment
 
@@ -116,7 +116,7 @@ def test_downloaded_bundles_segment_in_one_process_but_no_two_releases_do(releas
         weights = folder / name / "models"
         if not (weights / "model.pt").is_file():  # none is shipped yet
             weights = release.used(name)["here"] / "trained" / "models"
-        bundles[name] = [str(folder / name), str(release.data(name)), str(weights), SMALL[name]]
+        bundles[name] = [str(folder / name), str(release.data(name)), str(weights), BUNDLES[name].size]
     later = tmp_path / "later" / ready[0]
     shutil.copytree(tmp_path / "downloaded" / ready[0], later)
     start = later / "shared" / "__init__.py"

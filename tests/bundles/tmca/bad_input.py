@@ -5,33 +5,14 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from tests.bundles import bad_input
-from tests.bundles.bad_input import (
-    empty_training,
-    missing_picture,
-    mistyped,
-    no_dataset_json,
-    no_initial_weights,
-    no_label,
-    no_picture,
-    no_weights,
-    output_under_a_file,
-    truncated_picture,
-    unknown_split,
-)
-from tests.bundles.tmca.helpers import SENTENCE
-
-Place = bad_input.PicturePlace
+from tests.bundles.bad_input import CASE, Row, missing_picture
+from tests.bundles.tmca.facts import SENTENCE
 
 
 def mask_of_greys(place):
     array = 255 * np.asarray(Image.open(place.label))
     array[:9, :9] = 7
     Image.fromarray(array).save(place.label)
-
-
-def mask_of_another_size(place):
-    Image.open(place.label).resize((50, 60), 0).save(place.label)
 
 
 def text_of_numbers(place):
@@ -84,15 +65,6 @@ def weights_of_an_ablation(place):
     place.override["enhancement"] = False
 
 
-def no_input(place):
-    place.override |= {"input": str(place.data / "chest_9.png"), "text": SENTENCE}
-
-
-def a_volume_for_a_picture(place):
-    (place.folder / "chest.nii.gz").write_bytes(b"\x1f\x8b\x08\x00 a volume")
-    place.override["input"] = str(place.folder / "chest.nii.gz")
-
-
 def text_without_input(place):
     place.override["text"] = SENTENCE
 
@@ -124,17 +96,9 @@ def several_at_once(place):
     (place.data / "p2.png").unlink()
 
 
-CASE = "case p1"
-TRAINING = [
-    (missing_picture, [CASE, "p1.png not found", "correct the path"]),
-    (truncated_picture, [CASE, "p1.png cannot be read", "give a PNG"]),
-    (no_picture, [CASE, "p1.png cannot be read", "give a PNG"]),
-    (no_label, [CASE, "has no label", "add one"]),
+TRAINING: list[Row] = [
     (mask_of_greys, [CASE, "p1_label.png", "the values 7, 255 where 0, 1 are declared", "remap"]),
-    (mask_of_another_size, [CASE, "is 50 x 60 pixels where the picture is 48 x 40", "in the picture's own size"]),
     (text_of_numbers, [CASE, "text is a list ([1, 2]) where a string is expected", "give a sentence"]),
-    (empty_training, ["split 'training' is empty", "dataset.json", "validation, testing"]),
-    (no_dataset_json, ["no dataset.json in", "write one"]),
     (unknown_backbone, ["unknown backbone 'resnet19'", "did you mean resnet18"]),
     (backbone_of_one_stride, ["backbone vit_tiny_patch16_224", "choose a convolutional one"]),
     (no_backbone_file, ["resnet.pth", "there is no file", "give the path"]),
@@ -149,18 +113,10 @@ TRAINING = [
     (backbone_file_of_another_kind, ["backbone test_resnet cannot be built", "or other weights"]),
     (unknown_text_tag, ["unknown weights 'openay' of CLIP ViT-B-16", "did you mean openai?"]),
     (several_at_once, [["p1.png not found"], ["the values 7, 255"], ["p2.png not found"]]),
-    (mistyped, ["unknown override 'output_dirr'", "did you mean 'output_dir'?"]),
     (two_image_sizes, ["override 'image_size' is [64, 64]", "a whole number"]),
-    (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
-    (no_initial_weights, ["model_2.pt not found", "give --weights"]),
 ]
-INFERENCE = [
-    (no_weights, ["model.pt not found", "--ckpt_dir"]),
+INFERENCE: list[Row] = [
     (weights_of_an_ablation, ["model.pt belong to another network", "enhancements", "options they were trained with"]),
-    (no_input, ["chest_9.png not found", "correct the path"]),
-    (a_volume_for_a_picture, ["chest.nii.gz cannot be read", "give a PNG"]),
     (text_without_input, ["--text is the sentence of one picture", "--input"]),
     (text_of_one_number, ["override 'text' is 3 where a text is expected"]),
-    (unknown_split, ["split 'test' is missing", "splits with items: training, validation, testing"]),
-    (output_under_a_file, ["output folder", "is a file", "give another --output_dir"]),
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bundles.facts import FACTS, Facts
+from tests.bundles.running import Bundle
+from tests.bundles.tmca.facts import BUNDLE
 
 
 @pytest.fixture(scope="session")
-def bundle() -> Facts:
-    return FACTS["tmca"]
+def bundle() -> Bundle:
+    return BUNDLE

@@ -16,7 +16,7 @@ from tmca.variants import choose_variants, shuffle, text_keys, with_variants
 
 from shared.backbones.text import build_text_encoder
 from tests.bundles.running import assert_one_line, input_error
-from tests.bundles.tmca.helpers import LEFT, ONE, RIGHT, build, pictures
+from tests.bundles.tmca.small_network import LEFT, ONE, RIGHT, build, pictures
 
 
 def test_sentences_are_stripped_and_absent_ones_empty():

@@ -9,22 +9,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.bundles.tmca.helpers import QUIET, evaluate, infer
-
-
-def test_text_of_an_evaluation(data_dir, trained, tmp_path, capsys):
-    evaluate(data_dir, tmp_path, trained.output / "models")
-    text = capsys.readouterr().out
-    assert "TMCA  3 cases (3 validation)" in text and "next" not in text
-    assert not (tmp_path / "models").exists(), "evaluation is no training run"
+from tests.bundles.tmca.facts import BUNDLE
 
 
 def test_metrics_are_those_of_the_files(data_dir, weights_dir, tmp_path):
     """Evaluation measures in the picture's own size, where inference writes: both give the same masks."""
-    evaluate(data_dir, tmp_path / "e", weights_dir, **QUIET, split="testing", all_hd95=True)
+    BUNDLE.evaluate(data_dir, tmp_path / "e", weights_dir, **BUNDLE.quiet, split="testing", all_hd95=True)
     table = pd.read_csv(tmp_path / "e" / "metrics.csv").set_index("case_id")
     assert table[["hd95_px_right", "hd95_px_none"]].notna().all(axis=None)
-    infer(tmp_path / "i", weights_dir, dataset_dir=str(data_dir), overlays=False)
+    BUNDLE.infer(tmp_path / "i", weights_dir, dataset_dir=str(data_dir), overlays=False)
     for item in json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["testing"]:
         case_id = item["case_id"]
         label = np.asarray(Image.open(data_dir / item["label"])) > 0
@@ -35,14 +28,14 @@ def test_metrics_are_those_of_the_files(data_dir, weights_dir, tmp_path):
 
 
 def test_the_sentence_changes_the_mask(data_dir, weights_dir, tmp_path):
-    evaluate(data_dir, tmp_path, weights_dir, **QUIET)
+    BUNDLE.evaluate(data_dir, tmp_path, weights_dir, **BUNDLE.quiet)
     table = pd.read_csv(tmp_path / "metrics.csv")
     assert (table["pred_px_right"] != table["pred_px_none"]).any()
 
 
 def test_batches_give_the_same_as_single_images(data_dir, weights_dir, tmp_path):
     for batch in (1, 2):
-        evaluate(data_dir, tmp_path / str(batch), weights_dir, **QUIET, val_batch_size=batch)
+        BUNDLE.evaluate(data_dir, tmp_path / str(batch), weights_dir, **BUNDLE.quiet, val_batch_size=batch)
     tables = [pd.read_csv(tmp_path / str(batch) / "metrics.csv", index_col=0) for batch in (1, 2)]
     one, other = (table.select_dtypes("number").astype(float) for table in tables)  # counts of pixels may round, too
     pd.testing.assert_frame_equal(one, other, rtol=1e-3, atol=1e-3)
@@ -54,7 +47,7 @@ def test_data_without_sentences(data_dir, weights_dir, tmp_path, capsys):
     items = json.loads((data_dir / "dataset.json").read_text(encoding="utf-8"))["validation"]
     items = [{key: str(data_dir / item[key]) for key in ("image", "label")} for item in items]
     (tmp_path / "dataset.json").write_text(json.dumps({"validation": items}), encoding="utf-8")
-    evaluate(tmp_path, tmp_path / "out", weights_dir)
+    BUNDLE.evaluate(tmp_path, tmp_path / "out", weights_dir)
     assert pd.read_csv(tmp_path / "out" / "sentences.csv")["sentence"].unique().tolist() == ["none"]
     said = [line for line in capsys.readouterr().err.splitlines() if "no sentence" in line]
     assert len(said) == 1 and '3 of 3 cases have no sentence (key "text")' in said[0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tmca.inferer import SentenceInferer, VariantInferer, warn_of_windows
 from tmca.pyramid import PositionCode
 
-from tests.bundles.tmca.helpers import LEFT, build
+from tests.bundles.tmca.small_network import LEFT, build
 
 
 class Listening:

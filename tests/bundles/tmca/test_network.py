@@ -20,7 +20,7 @@ from tmca.pyramid import STRIDES
 from torch.nn import functional as F
 
 from tests.bundles.running import assert_one_line, input_error
-from tests.bundles.tmca.helpers import LEFT, ONE, RIGHT, build, pictures
+from tests.bundles.tmca.small_network import LEFT, ONE, RIGHT, build, pictures
 
 GATES = ("fusion.gate", *(f"enhancements.{i}.gate" for i in range(4)))
 

@@ -1,4 +1,4 @@
-"""Overrides, by file and on the command line: what they say reaches the network; QaTa as it is."""
+"""Options and override files of TMCA: what they say reaches the network and the loss; QaTa as it is."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ import pytest
 import timm
 import torch
 import transformers
+from PIL import Image
 
-from tests.bundles.running import input_error
-from tests.bundles.tmca.helpers import NETWORK, QUIET, SENTENCE, infer, train, workflow
+from tests.bundles.running import mask_of
+from tests.bundles.tmca.facts import BUNDLE, SENTENCE
 
 REAL = os.environ.get("BUNDLES_REAL_DATA")
-CXR = ["train", "convnext_tiny_cxr_bert"]
+CXR = ("train", "convnext_tiny_cxr_bert")
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["inference", "inference qata", "train evaluate", "train evaluate qata", "train qata evaluate", "train monailabel"],
+)
+def test_what_uses_the_shipped_weights_sees_images_of_their_size(names):
+    """In whatever order the files are named."""
+    assert BUNDLE.workflow(*names.split()).parser.get_parsed_content("image_size") == 224
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,7 @@ def minilm():
 
 def test_convnext_with_a_frozen_encoder_from_a_folder(minilm):
     """Another sentence encoder of Hugging Face and no download: what the override says of the rest stays."""
-    parser = workflow("train", CXR, text_encoder=minilm, pretrained=False).parser
+    parser = BUNDLE.workflow(*CXR, text_encoder=minilm, pretrained=False).parser
     network = parser.get_parsed_content("network_def")
     assert parser.get_parsed_content("size") == [224, 224]
     assert not [n for n, p in network.texts.encoder.named_parameters() if p.requires_grad]
@@ -43,14 +53,14 @@ def test_a_bert_of_the_type_that_cxr_bert_has(tmp_path, minilm):
     transformers.AutoTokenizer.from_pretrained(minilm).save_pretrained(tmp_path)
     settings = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({**settings, "model_type": "cxr-bert"}), encoding="utf-8")
-    parser = workflow("train", CXR, text_encoder=str(tmp_path), pretrained=False, backbone="test_resnet").parser
+    parser = BUNDLE.workflow(*CXR, text_encoder=str(tmp_path), pretrained=False, backbone="test_resnet").parser
     network = parser.get_parsed_content("network_def").eval()
     assert network.texts.encoder.dim == 32
     assert network(torch.rand(1, 1, 64, 64), SENTENCE).shape == (1, 1, 64, 64)
 
 
 def test_names_of_the_override_exist():
-    parser = workflow("train", CXR).parser
+    parser = BUNDLE.workflow(*CXR).parser
     assert timm.is_model_pretrained(parser.get("backbone"))
     assert parser.get("text_tuning") == "frozen"
 
@@ -58,27 +68,19 @@ def test_names_of_the_override_exist():
 def test_a_frozen_encoder_trains_and_segments(data_dir, tmp_path, minilm):
     """Its own features are the semantics; its weights are as they were, and in model.pt."""
     options = {"text_encoder": minilm, "text_tuning": "frozen"}
-    train(data_dir, tmp_path / "t", **{**QUIET, "attention_pictures": 1}, **options)
+    BUNDLE.train(data_dir, tmp_path / "t", **{**BUNDLE.quiet, "attention_pictures": 1}, **options)
     assert len(list((tmp_path / "t" / "attention").iterdir())) == 1
-    picture = next((data_dir / "testing").glob("chest_???.png"))
-    infer(tmp_path / "i", tmp_path / "t" / "models", input=str(picture), text=SENTENCE, **options)
-    assert (tmp_path / "i" / picture.stem / f"{picture.stem}_seg.png").is_file()
-
-
-@pytest.mark.parametrize("word", ["false", "true"])
-def test_jsons_words_switch_parts_as_the_docs_say(word):
-    """A command line delivers them as text, of which any would count as true."""
-    flow = workflow("train", "train", enhancement=word, **NETWORK)
-    flow.initialize()
-    assert bool(flow.parser.get_parsed_content("network_def").enhancements) == (word == "true")
+    case = BUNDLE.one_case(data_dir)
+    BUNDLE.infer(tmp_path / "i", tmp_path / "t" / "models", **case, **options)
+    assert mask_of(tmp_path / "i").shape == Image.open(case["input"]).size[::-1]
 
 
 def test_loss_follows_its_options():
     options = {"alignment": "global", "targets": "hard", "balance": 0.25, "temperature": 0.2, "lambda_align": 0.3}
-    loss = workflow("train", "train", **options).parser.get_parsed_content("loss")
+    loss = BUNDLE.workflow("train", **options).parser.get_parsed_content("loss")
     assert not loss.alignment.multilevel and loss.alignment.target_temperature is None and loss.lambda_align == 0.3
     assert (loss.alignment.balance, loss.alignment.temperature) == (0.25, 0.2)
-    off = workflow("train", "train", alignment="off", **NETWORK).parser
+    off = BUNDLE.workflow("train", alignment="off", **BUNDLE.network).parser
     assert off.get_parsed_content("loss").alignment is None and not off.get_parsed_content("network_def").align
 
 
@@ -86,7 +88,7 @@ def test_loss_follows_its_options():
 def test_qata_loads_as_it_is(tmp_path):
     """All cases and sentences of the list; a few of them train."""
     folder = Path(str(REAL)) / "qata_cov19"
-    parser = workflow("train", ["train", "qata"], dataset_dir=str(folder), output_dir=str(tmp_path)).parser
+    parser = BUNDLE.workflow("train", "qata", dataset_dir=str(folder), output_dir=str(tmp_path)).parser
     training, validation = (parser.get_parsed_content(f"{split}_items") for split in ("training", "validation"))
     assert (len(training), len(validation)) == (5716, 1429)
     assert all(item["text"].endswith("lung.") for item in [*training, *validation])
@@ -94,10 +96,6 @@ def test_qata_loads_as_it_is(tmp_path):
     few = {"training": training[::1000], "validation": validation[::700]}
     (tmp_path / "few").mkdir()
     (tmp_path / "few" / "dataset.json").write_text(json.dumps(few), encoding="utf-8")
-    train(tmp_path / "few", tmp_path / "out", ["train", "qata"], **QUIET)
+    BUNDLE.train(tmp_path / "few", tmp_path / "out", "qata", **BUNDLE.quiet)
     table = pd.read_csv(tmp_path / "out" / "sentences.csv")
     assert table["sentence"].unique().tolist() == ["right", "none", "shuffled"]
-
-
-def test_a_sentence_without_its_picture(weights_dir, tmp_path):
-    assert "--input" in input_error(infer, tmp_path, weights_dir, text=SENTENCE)

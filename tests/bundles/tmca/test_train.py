@@ -9,7 +9,7 @@ import pytest
 import torch
 from tmca.phantoms.sentence import mirror_sentence
 
-from tests.bundles.tmca.helpers import QUIET, TRAIN, train, workflow
+from tests.bundles.tmca.facts import BUNDLE
 
 VARIANTS = ["right", "none", "shuffled"]
 
@@ -33,7 +33,7 @@ def test_tables(trained):
 
 def test_products(trained):
     output = trained.output
-    assert len(list((output / "overlays").glob("*.png"))) == TRAIN["overlays"]
+    assert len(list((output / "overlays").glob("*.png"))) == BUNDLE.training["overlays"]
     assert [path.stat().st_size > 10_000 for path in (output / "attention").glob("*.png")] == [True]
 
 
@@ -48,7 +48,8 @@ def test_text_names_the_encoders_and_the_command_that_fits(trained):
 def test_augmentation_leaves_what_training_needs(data_dir, tmp_path, augmentation):
     """Masks of 0 and 1, a sentence on the right side; off, the picture as it is or flipped with its words."""
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
-    flow = workflow("train", "train", **places, **{**TRAIN, "image_size": 48, "augmentation": augmentation})
+    settings = {**BUNDLE.train_options, "image_size": 48, "augmentation": augmentation}
+    flow = BUNDLE.workflow("train", **places, **settings)
     flow.initialize()
     items, dataset = (flow.parser.get_parsed_content(key) for key in ("training_items", "train#dataset"))
     for i, item in enumerate(items[:4]):
@@ -69,7 +70,7 @@ def test_augmentation_leaves_what_training_needs(data_dir, tmp_path, augmentatio
 def test_the_cache_holds_small_numbers_and_nothing_random(data_dir, tmp_path):
     """A fifth of a megabyte an image of 224 pixels, so that QaTa's 5,716 fit into 1 GB."""
     places = {"dataset_dir": str(data_dir), "output_dir": str(tmp_path)}
-    flow = workflow("train", "train", **places, **{**TRAIN, "image_size": 224})
+    flow = BUNDLE.workflow("train", **places, **{**BUNDLE.train_options, "image_size": 224})
     flow.initialize()
     cached = flow.parser.get_parsed_content("train#dataset")._cache[0]
     arrays = [cached[key] for key in ("image", "label")]
@@ -89,23 +90,15 @@ def test_the_cache_holds_small_numbers_and_nothing_random(data_dir, tmp_path):
 )
 def test_ablations(data_dir, tmp_path, switch):
     """As overrides; a network without enhancement shows its attention too."""
-    train(data_dir, tmp_path, **{**QUIET, "attention_pictures": 1}, **switch)
+    BUNDLE.train(data_dir, tmp_path, **{**BUNDLE.quiet, "attention_pictures": 1}, **switch)
     assert pd.read_csv(tmp_path / "sentences.csv")["sentence"].unique().tolist() == VARIANTS
     assert len(list((tmp_path / "attention").iterdir())) == 1
 
 
 def test_image_only_twin(data_dir, tmp_path):
     """It reads nothing: one variant, no attention, no layer of text in its weights."""
-    train(data_dir, tmp_path, ["train", "image_only"])
+    BUNDLE.train(data_dir, tmp_path, "image_only")
     assert pd.read_csv(tmp_path / "sentences.csv")["sentence"].unique().tolist() == ["none"]
     assert not (tmp_path / "attention").exists()
     state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     assert not [key for key in state if key.startswith(("texts", "fusion", "enhancements", "sentence"))]
-
-
-def test_fine_tuning_begins_with_the_weights_given(data_dir, weights_dir, tmp_path):
-    begin = weights_dir / "model.pt"
-    flow = train(data_dir, tmp_path, **QUIET, weights=str(begin), learning_rate=0.0)
-    wanted, found = torch.load(begin, weights_only=True), flow.parser.get_parsed_content("network").state_dict()
-    moved = {key for key, value in found.items() if not torch.equal(value, wanted[key])}
-    assert all("running" in key or "num_batches" in key for key in moved), "statistics of norms move without a rate"
