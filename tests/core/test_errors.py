@@ -12,7 +12,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose
 
-from shared.core.errors import InputError, find_input_error
+from shared.core.errors import InputError, find_input_error, require
 from shared.io.volumes import LoadSequencesd
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,3 +86,13 @@ def test_an_unwrapped_input_error_from_a_loader_worker_is_its_line_alone():
     with pytest.raises(InputError) as caught:
         list(torch.utils.data.DataLoader(Refusing(), num_workers=1))
     assert str(find_input_error(caught.value)) == LINE
+
+
+def test_require_raises_one_line_per_problem_and_counts_the_rest():
+    require([])
+    with pytest.raises(InputError, match="^only one$"):
+        require(["only one"])
+    with pytest.raises(InputError) as caught:
+        require([f"problem {number}" for number in range(23)])
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "problem 0" and lines[19] == "problem 19" and lines[20:] == ["... and 3 more"]

@@ -1,4 +1,4 @@
-"""A file is complete or absent, whatever happens while it is written."""
+"""A file is complete or absent, whatever happens while it is written; an output folder is checked beforehand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from shared.core.errors import OutputError
-from shared.core.files import sweep_drafts, whole, write_atomic
+from shared.core.files import check_output_dir, sweep_drafts, whole, write_atomic
 from shared.datasets.builtin import write_datalist
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,3 +171,22 @@ def test_a_finished_data_set_has_no_drafts_of_killed_processes(tmp_path, killed)
     killed.wait()
     write_datalist(tmp_path / "dataset.json", {"training": []})
     assert drafts(tmp_path / "a") == []
+
+
+def test_output_dir(tmp_path):
+    assert check_output_dir(tmp_path / "new" / "deep", needed_mb=1) == []
+    assert list(tmp_path.iterdir()) == []
+    (full,) = check_output_dir(tmp_path, needed_mb=1e12)
+    assert "MB free where 1000000000000 MB are needed" in full and str(tmp_path) in full
+
+
+def test_output_dir_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (line,) = check_output_dir(tmp_path / "file" / "run")
+    assert f"{tmp_path / 'file'} is a file" in line and "--output_dir" in line
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that even root cannot write")
+def test_output_dir_that_root_cannot_write():
+    (line,) = check_output_dir("/proc/self/run")
+    assert "cannot be written" in line

@@ -12,8 +12,7 @@ from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from shared.core.errors import InputError, require
-from shared.core.files import check_output_dir
+from shared.core.errors import InputError
 from shared.datasets.datalist import expand_datalist
 from shared.datasets.preflight import check_pictures, check_volumes, preflight
 from shared.io.pictures import load_picture
@@ -285,35 +284,6 @@ def test_preflight_of_pictures(tmp_path):
         preflight([[item]], ["red", "green", "blue"], tmp_path / "out", labels=[0, 1], pictures=True)
     with pytest.raises(InputError, match="^case a: red: .*a.png cannot be read"):
         preflight([[item | {"image": [item["image"]], "label": None}]], ["red"], tmp_path / "out")
-
-
-def test_output_dir(tmp_path):
-    assert check_output_dir(tmp_path / "new" / "deep", needed_mb=1) == []
-    assert list(tmp_path.iterdir()) == []
-    (full,) = check_output_dir(tmp_path, needed_mb=1e12)
-    assert "MB free where 1000000000000 MB are needed" in full and str(tmp_path) in full
-
-
-def test_output_dir_below_a_file(tmp_path):
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    (line,) = check_output_dir(tmp_path / "file" / "run")
-    assert f"{tmp_path / 'file'} is a file" in line and "--output_dir" in line
-
-
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that even root cannot write")
-def test_output_dir_that_root_cannot_write():
-    (line,) = check_output_dir("/proc/self/run")
-    assert "cannot be written" in line
-
-
-def test_require():
-    require([])
-    with pytest.raises(InputError, match="^only one$"):
-        require(["only one"])
-    with pytest.raises(InputError) as caught:
-        require([f"problem {number}" for number in range(23)])
-    lines = str(caught.value).splitlines()
-    assert lines[0] == "problem 0" and lines[19] == "problem 19" and lines[20:] == ["... and 3 more"]
 
 
 @pytest.mark.skipif(not REAL, reason="BUNDLES_REAL_DATA is not set")
