@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,13 +37,3 @@ class FusedAttention(nn.Module):
                 attn_mask = attn_mask.view(b, self.num_heads, n, n)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
         return self.proj(out.transpose(1, 2).reshape(b, n, c)), None
-
-    def original(self) -> nn.MultiheadAttention:
-        """Return an `nn.MultiheadAttention` with the same parameters under their original names."""
-        linear: Any = self.qkv
-        attention = nn.MultiheadAttention(
-            linear.in_features, self.num_heads, bias=linear.bias is not None, batch_first=True, device="meta"
-        )
-        attention.in_proj_weight, attention.in_proj_bias = linear.weight, linear.bias
-        attention.out_proj = self.proj  # type: ignore[assignment]
-        return attention.train(self.training)

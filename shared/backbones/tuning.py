@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from shared.backbones.fused_attention import FusedAttention
@@ -57,20 +56,3 @@ def freeze_batch_norm(encoder: nn.Module) -> None:
         for module in encoder.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
-
-
-def merge_lora(encoder: nn.Module) -> nn.Module:
-    """Merge LoRA's matrices into the weights, in place: original names and shapes, ready for export.
-
-    Returns:
-        the same encoder; without LoRA it stays unchanged.
-    """
-    for module in list(encoder.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, BaseTunerLayer):
-                child.merge()
-                setattr(module, name, child.get_base_layer())
-    for name, module in list(encoder.named_modules()):
-        if isinstance(module, FusedAttention):
-            encoder.set_submodule(name, module.original())
-    return encoder

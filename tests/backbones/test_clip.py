@@ -14,7 +14,6 @@ from torch import nn
 from shared.backbones.clip import ClipImageEncoder, build_clip_image_encoder, resize_positions
 from shared.backbones.clip_config import image_statistics
 from shared.backbones.clip_models import create_clip
-from shared.backbones.tuning import merge_lora
 from shared.core.errors import InputError
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
@@ -360,7 +359,7 @@ def test_frozen_stays_in_evaluation_mode_and_does_not_change(name):
     assert all(module.training for module in build_clip_image_encoder(name).train().modules())
 
 
-def test_lora_starts_as_identity_learns_and_merges_to_the_original_names(peer, tmp_path):
+def test_lora_starts_as_identity_and_learns(peer, tmp_path):
     path = saved(peer, tmp_path)
     plain = build_clip_image_encoder("test-vit", checkpoint=path).eval()
     encoder = build_clip_image_encoder("test-vit", checkpoint=path, tuning="lora", lora_rank=3)
@@ -374,14 +373,7 @@ def test_lora_starts_as_identity_learns_and_merges_to_the_original_names(peer, t
     with torch.no_grad():
         for parameter in learning:
             parameter.add_(torch.randn_like(parameter) * 0.3)
-        before = encoder.eval()(image)[3]
-        assert not torch.allclose(before, plain(image)[3], atol=1e-2)
-        assert merge_lora(encoder) is encoder
-        assert torch.allclose(encoder(image)[3], before, atol=1e-4)
-    assert encoder.state_dict().keys() == plain.state_dict().keys()
-    plain.load_state_dict(encoder.state_dict())
-    with torch.no_grad():
-        assert torch.allclose(plain(image)[3], before, atol=1e-4)
+        assert not torch.allclose(encoder.eval()(image)[3], plain(image)[3], atol=1e-2)
 
 
 def test_lora_of_a_timm_tower():

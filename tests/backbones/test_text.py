@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from shared.backbones.text import ClipTextEncoder, FrozenTextFeatures, build_clip, build_text_encoder
 from shared.backbones.text_clip import small_tokenizer
-from shared.backbones.tuning import merge_lora
 from shared.core.errors import InputError
 
 VISION = {"image_size": 32, "patch_size": 16, "width": 16, "head_width": 8, "layers": 4}
@@ -230,14 +229,13 @@ def test_tuning_chooses_which_parameters_learn(kind, bert):
     assert all(p.grad is not None for p in low.parameters() if p.requires_grad)
 
 
-def test_lora_of_a_clip_tower_keeps_its_numbers_and_names():
+def test_lora_of_a_clip_tower_starts_as_identity():
     torch.manual_seed(1)
     plain = build_text_encoder().eval()
     torch.manual_seed(1)
     low = build_text_encoder(tuning="lora").eval()
     with torch.no_grad():
         assert torch.allclose(low.encode(SENTENCES).tokens, plain.encode(SENTENCES).tokens, atol=1e-5)
-    assert merge_lora(low).state_dict().keys() == plain.state_dict().keys()
 
 
 # Long sentences

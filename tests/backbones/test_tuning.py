@@ -1,11 +1,11 @@
-"""Tuning of any module: LoRA targets by name pattern, an error without a match, merging restores the names."""
+"""Tuning of any module: LoRA targets by name pattern, and an error without a match."""
 
 import pytest
 import torch
 from torch import nn
 
 from shared.backbones.fused_attention import FusedAttention
-from shared.backbones.tuning import apply_tuning, merge_lora
+from shared.backbones.tuning import apply_tuning
 from shared.core.errors import InputError
 
 
@@ -33,10 +33,10 @@ class Tower(nn.Module):
 @pytest.mark.parametrize(
     ("named", "part", "numbers"), [({}, "attn.qkv", 8 + 24), ({"targets": r".*\.query"}, "query", 8 + 8)]
 )
-def test_lora_adds_to_the_layers_that_are_named_and_merging_restores_the_names(named, part, numbers):
+def test_lora_adds_to_the_layers_that_are_named(named, part, numbers):
     torch.manual_seed(0)
     tower, x = Tower(), torch.randn(2, 5, 8)
-    names, before = list(tower.state_dict()), tower(x)
+    before = tower(x)
     apply_tuning(tower, "lora", 3, **named)
     learning = {name: p for name, p in tower.named_parameters() if p.requires_grad}
     assert sum(p.numel() for p in learning.values()) == 2 * 3 * numbers
@@ -46,10 +46,7 @@ def test_lora_adds_to_the_layers_that_are_named_and_merging_restores_the_names(n
     with torch.no_grad():
         for parameter in learning.values():
             parameter.add_(torch.randn_like(parameter))
-    tuned = tower(x)
-    assert not torch.allclose(tuned, before, atol=1e-2)
-    assert list(merge_lora(tower).state_dict()) == names
-    assert torch.allclose(tower(x), tuned, atol=1e-4)
+    assert not torch.allclose(tower(x), before, atol=1e-2)
 
 
 def test_an_encoder_without_such_layers_is_refused_by_its_kind():

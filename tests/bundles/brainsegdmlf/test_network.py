@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from monai.networks.utils import convert_to_onnx
 
 from shared.backbones.sam import build_sam_encoder
-from shared.backbones.tuning import merge_lora
 from shared.core.errors import InputError
 
 
@@ -275,7 +274,7 @@ def test_tuning_leaves_sams_weights_alone(tuning):
     assert any("lora_" in name for name, _ in network.named_parameters()) == (tuning == "lora")
 
 
-def test_lora_begins_as_sam_and_merges_back():
+def test_lora_begins_as_sam():
     network, plain = build(tuning="lora"), build()
     image = slices()
     with torch.no_grad():
@@ -285,11 +284,7 @@ def test_lora_begins_as_sam_and_merges_back():
         for name, parameter in network.named_parameters():
             if "lora_" in name:
                 parameter.normal_(std=0.1)
-        tuned = network(image)
-        assert not torch.allclose(tuned, plain(image), atol=1e-4)
-        merge_lora(network.encoder)
-        same(network(image), tuned, 1e-4)
-    assert network.state_dict().keys() == plain.state_dict().keys()
+        assert not torch.allclose(network(image), plain(image), atol=1e-4)
 
 
 @pytest.mark.parametrize("options", [{}, {"dmif": False}, {"layerwise_decoder": False}, {"tuning": "lora"}])
