@@ -16,7 +16,7 @@ from shared.datasets.cases import Items
 from shared.engine.run_folder import BEST, save_checkpoint
 
 
-def write_datalist(folder: Path, **lists: Items) -> Path:
+def write_lists(folder: Path, **lists: Items) -> Path:
     """Write ``<folder>/dataset.json`` with the lists by name and return the folder."""
     write_atomic(folder / "dataset.json", json.dumps(lists, indent=1))
     return folder

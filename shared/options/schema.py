@@ -148,8 +148,19 @@ _formats = FormatChecker(formats=())
 
 @_formats.checks("device", raises=Exception)
 def _check_device(value: Any) -> bool:
+    try:
+        torch.device(value)
+    except RuntimeError as error:  # its message lists the twenty device types that torch knows
+        raise ValueError("no such device") from error
     torch.zeros(1, device=value)
     return True
+
+
+def usable_devices() -> list[str]:
+    """Return the names of the devices of this machine: ``cpu``, ``cuda`` and ``cuda:0`` ..., ``mps``."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    cuda = ["cuda", *(f"cuda:{number}" for number in range(count))] if count else []
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def _device(validator: Any, name: str, value: Any, option: Schema) -> Iterator[ValidationError]:
@@ -159,7 +170,8 @@ def _device(validator: Any, name: str, value: Any, option: Schema) -> Iterator[V
             _formats.check(value, name)
     except Exception as error:
         cause = error.__cause__ or error
-        yield ValidationError(f"is '{value}', which cannot be used ({reason(cause)}): try --device cpu")
+        devices = ", ".join(usable_devices())
+        yield ValidationError(f"is '{value}', which cannot be used ({reason(cause)}): this machine has {devices}")
 
 
 def _same_length(validator: Any, other: str, value: Any, option: Schema) -> Iterator[ValidationError]:

@@ -61,19 +61,19 @@ def choose_names(
         InputError: no name of a case is free.
     """
     spelled = {name.casefold(): name for name in owners}
+    by_key = {key: owners[name] for key, name in spelled.items()}
     wanted = {case_id.casefold(): case_id for case_id in cases}
     masks = _folders_with_mask(folder)
-    segmented = {file for owner in owners.values() for file in owner.files}
     names: dict[str, str] = {}
     used: set[str] = set()
     for case_id, (image, text) in cases.items():
         made_from = Input.of(image, text)
-        for name in _candidates(case_id, image, bool(made_from.files & segmented)):
+        for name in _candidates(case_id, image, by_key):
             key = name.casefold()
             if key in used or wanted.get(key, case_id) != case_id:
                 continue
             if key in spelled:
-                if not owners[spelled[key]].is_same(made_from):
+                if not by_key[key].is_same(made_from):
                     continue
                 name = spelled[key]
             elif key in masks:
@@ -97,11 +97,12 @@ def _folders_with_mask(folder: str | os.PathLike) -> set[str]:
     }
 
 
-def _candidates(case_id: str, image: Any, segmented: bool) -> Iterator[str]:
-    """Yield names of a case: its own, numbered if the image has results, with one folder more each time, a digest."""
-    source = Path(os.path.abspath(present(image)[0]))
-    yield case_id
-    if segmented:
-        yield from (fit_name(f"{case_id}_text{number}") for number in range(2, SENTENCES))
-    yield from itertools.islice(qualify(case_id, source.parent), 1, None)
+def _candidates(case_id: str, image: Any, owners: Mapping[str, Input]) -> Iterator[str]:
+    """Yield names of a case: its own, with one folder more each time, each also numbered by sentence, with a digest."""
+    source, files = Path(os.path.abspath(present(image)[0])), Input.of(image).files
+    for name in (case_id, *itertools.islice(qualify(case_id, source.parent), 1, None)):
+        yield name
+        owner = owners.get(name.casefold())
+        if owner is not None and owner.files & files:  # with this sentence or another
+            yield from (fit_name(f"{name}_text{number}") for number in range(2, SENTENCES))
     yield fit_name(f"{case_id}_{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}")

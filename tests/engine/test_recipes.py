@@ -9,12 +9,12 @@ from shared.backbones.checkpoint import load_weights
 from shared.core.errors import InputError
 from shared.datasets.datalist import expand_datalist
 from shared.engine import recipes
-from shared.engine.recipes import between, kept, repeated, ship, train_once, write_datalist
+from shared.engine.recipes import between, kept, repeated, ship, train_once, write_lists
 
 
 def test_written_lists_are_read_again(tmp_path):
     item = {"image": str(tmp_path / "a.png"), "case_id": "a"}
-    folder = write_datalist(tmp_path / "new" / "lists", training=repeated([item], 3), validation=[item])
+    folder = write_lists(tmp_path / "new" / "lists", training=repeated([item], 3), validation=[item])
     assert [case["case_id"] for case in expand_datalist(folder / "dataset.json", "training")] == ["a_0", "a_1", "a_2"]
     assert expand_datalist(folder / "dataset.json", "validation")[0]["image"] == item["image"]
     assert item["case_id"] == "a"

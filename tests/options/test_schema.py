@@ -215,3 +215,14 @@ PYTHON_TYPES = {"integer": int, "number": (int, float), "boolean": bool, "string
 def test_json_types_part_values_as_python_does(kind, value):
     fits = isinstance(value, PYTHON_TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
     assert (wrong_values({"key": value}, {"key": {"type": kind}}, {}) == []) == fits
+
+
+def test_a_wrong_device_names_those_that_this_machine_has(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    schema = {"device": {"type": "string", "format": "device", "description": "d"}}
+    (line,) = wrong_values({"device": "gpu"}, schema, {})
+    assert line == (
+        "override 'device' is 'gpu', which cannot be used (no such device): this machine has cpu, cuda, cuda:0, cuda:1"
+    )

@@ -25,7 +25,7 @@ from monai.bundle import run  # noqa: E402
 
 from brainsegdmlf.phantoms.dataset import make_brain_phantoms  # noqa: E402
 from shared.datasets.datalist import expand_datalist  # noqa: E402
-from shared.engine.recipes import between, repeated, train_once, write_datalist  # noqa: E402
+from shared.engine.recipes import between, repeated, train_once, write_lists  # noqa: E402
 
 TRAIN = str(BUNDLE / "configs" / "train.json")
 EVALUATE = str(BUNDLE / "configs" / "evaluate.json")
@@ -62,7 +62,7 @@ def main(real_dir: str, work_dir: str) -> None:
 
     patients, phantoms = expand_datalist(real / "dataset.json", "validation"), expand_datalist(made, "training")
     training = repeated(patients, REPEAT) + phantoms[:BESIDE]
-    mixed = write_datalist(work / "mixed", training=training, validation=expand_datalist(made, "validation"))
+    mixed = write_lists(work / "mixed", training=training, validation=expand_datalist(made, "validation"))
     options = {"epochs": TUNING_EPOCHS, "val_interval": TUNING_EPOCHS, "learning_rate": TUNING_RATE}
     tuned = train_once(TRAIN, work / "tuned", dataset_dir=str(mixed), weights=str(first), **options)
     report(work, "tuned, on unseen hard phantoms", made.parent, tuned)
@@ -78,7 +78,7 @@ def real_set(work: Path, real_dir: str) -> Path:
     """Write one data list of all real patients and return its folder."""
     source = Path(real_dir).absolute() / "dataset.json"
     items = [item for split in ("training", "validation") for item in expand_datalist(source, split)]
-    return write_datalist(work / "real", validation=items)
+    return write_lists(work / "real", validation=items)
 
 
 def report(work: Path, title: str, dataset_dir: Path, weights: Path) -> None:

@@ -26,7 +26,7 @@ runpy.run_path(str(BUNDLE / "emclip" / "prepare.py"))
 
 from emclip.phantoms.dataset import make_fundus_phantoms  # noqa: E402
 from shared.datasets.datalist import expand_datalist  # noqa: E402
-from shared.engine.recipes import between, kept, repeated, ship, train_once, write_datalist  # noqa: E402
+from shared.engine.recipes import between, kept, repeated, ship, train_once, write_lists  # noqa: E402
 
 TRAIN = str(BUNDLE / "configs" / "train.json")
 SIZE = {"image_size": [192, 192]}  # larger than in use, where it is more accurate than training at 128
@@ -55,7 +55,7 @@ def main(real_dir: str, work_dir: str, begin_with: str | None = None) -> None:
     made = make_fundus_phantoms(work / "phantoms")
     phantoms = [item for split in ("training", "testing") for item in expand_datalist(made, split)]
     photographs = repeated(expand_datalist(real, "training"), REPEAT)
-    mixed = write_datalist(
+    mixed = write_lists(
         work / "lists", training=photographs + phantoms, validation=expand_datalist(real, "validation")
     )
     output = work / ("mixed" if begin_with is None else "renewed")  # two recipes may use one work_dir

@@ -20,7 +20,7 @@ BUNDLE = Path(__file__).resolve().parents[1]
 runpy.run_path(str(BUNDLE / "tmca" / "prepare.py"))
 
 from shared.datasets.datalist import expand_datalist  # noqa: E402
-from shared.engine.recipes import ship, train_once, write_datalist  # noqa: E402
+from shared.engine.recipes import ship, train_once, write_lists  # noqa: E402
 from tmca.phantoms.dataset import make_chest_phantoms  # noqa: E402
 
 CONFIGS = [str(BUNDLE / "configs" / name) for name in ("train.json", "qata.json")]
@@ -51,7 +51,7 @@ def main(real_dir: str, work_dir: str) -> None:
     weights = train_once(CONFIGS, work / "real", dataset_dir=str(real.parent), overlays=0, **REAL)
     made = make_chest_phantoms(work / "phantoms", PHANTOMS, 1, 1)
     training = expand_datalist(real, "training") + expand_datalist(made, "training")
-    lists = write_datalist(work / "lists", training=training, validation=expand_datalist(real, "validation"))
+    lists = write_lists(work / "lists", training=training, validation=expand_datalist(real, "validation"))
     for name, options in STEPS.items():
         weights = train_once(CONFIGS, work / name, dataset_dir=str(lists), weights=str(weights), overlays=0, **options)
     ship(weights, BUNDLE / "models" / "model.pt")
