@@ -89,6 +89,7 @@ class PredictionIndex:
         text: str | None = None,
         measures: Measures | None = None,
         dicom_seg: str | os.PathLike | None = None,
+        warnings: Sequence[str] = (),
     ) -> Path:
         """Add a case, or replace it.
 
@@ -101,10 +102,11 @@ class PredictionIndex:
             text: the sentence that guided the segmentation, empty for none; None where a bundle takes no sentences.
             measures: what was measured, flat; None if nothing was.
             dicom_seg: the DICOM SEG, if any.
+            warnings: what a reader of the result should know, one sentence each.
 
         Returns:
             Path of ``predictions.json``, a list of ``{case_id, image, missing, prediction, overlay}`` with absolute
-            paths of inputs, and ``text``, ``measures`` and ``dicom_seg`` where there are any.
+            paths of inputs, and ``text``, ``measures``, ``dicom_seg`` and ``warnings`` where there are any.
 
         """
         paths = _absolute(image)
@@ -119,6 +121,7 @@ class PredictionIndex:
             **({} if text is None else {"text": text}),
             **({} if measures is None else {"measures": measures}),
             **({} if dicom_seg is None else {"dicom_seg": self._relative(dicom_seg)}),
+            **({"warnings": list(warnings)} if warnings else {}),
         }
         self._write([case_id])
         return self.output_dir / INDEX

@@ -99,6 +99,7 @@ class PredictionHandler:
         self.assumed_mm = 0  # cases whose files leave the unit of length open
         self.failures: Mapping[str, str] = {}  # case_id -> what is wrong with it
         self.done: set[str] = set()  # case_ids of this run that have a result
+        self.notes: list[str] = []  # what a reader should know about the case that is being written
         self.report_page = report_page
         self.about = bundle_root, weights
         self.page: Path | None = None
@@ -185,6 +186,7 @@ class PredictionHandler:
         for item, output in zip(state.batch, state.output):
             case_id = case_name(item, len(self.index.entries))
             asked, name, pred = self.items[case_id], self.names[case_id], output["pred"]
+            self.notes = []
             prediction = save_prediction(pred, self.output_dir, name)
             overlay = self._overlay(asked, pred, prediction, name) if self.overlays else None
             measures = None if self.measure is None else self._measures(asked, pred, self.measure)
@@ -197,6 +199,7 @@ class PredictionHandler:
                 text=asked.get("text"),
                 measures=measures,
                 dicom_seg=dicom_seg,
+                warnings=self.notes,
             )
             self.done.add(case_id)
             if measures is not None:
@@ -214,6 +217,7 @@ class PredictionHandler:
             raise
         except Exception as error:  # the mask is written, and the next case may be convertible
             why = error if isinstance(error, InputError) else reason(error)
+            self.notes.append(f"No DICOM SEG: {why}.")
             warnings.warn(f"no DICOM SEG for case {name}: {why}", stacklevel=2)
             return None
 
@@ -230,7 +234,9 @@ class PredictionHandler:
         if not is_picture(pred):
             if spacing_is_known(item):
                 spacing = spacing_of(pred)
-                self.assumed_mm += unit_is_assumed(item)
+                if unit_is_assumed(item):
+                    self.assumed_mm += 1
+                    self.notes.append("The header names no unit of length: measured in mm.")
             else:
                 self.unknown_spacing += 1
         return measure(torch.as_tensor(pred).cpu().numpy(), spacing)

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -217,6 +218,29 @@ def test_a_second_run_adds_its_cases_and_keeps_the_failed_ones(tmp_path):
     assert sorted(name.split("\n")[0] for name in page.column("case")) == ["p1", "p2", "p3"]
     moved = tmp_path.rename(tmp_path.with_name("moved elsewhere"))
     assert all((moved / unquote(link)).is_file() for link in page.links if not link.startswith("#"))
+
+
+def test_what_a_run_warns_of_stands_beside_the_case(tmp_path):
+    """A DICOM SEG that fails, a unit that the header does not name."""
+
+    def fail(*_: object) -> None:
+        raise AttributeError("no SeriesInstanceUID")
+
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4)), tmp_path / "a.nii.gz")
+    for place, image, part in (("dicom", str(tmp_path), "No DICOM SEG: no Series"), ("nifti", "a.nii.gz", "no unit")):
+        items = [{"case_id": "p1", "image": str(tmp_path / image)}]
+        measure = {"measure": lambda label, spacing: {"lesion_volume_ml": 1.0}}
+        handler = PredictionHandler(
+            tmp_path / place, items, ["t1"], ["lesion"], False, report_page=True, dicom_seg=fail, **measure
+        )
+        state = SimpleNamespace(batch=[{"case_id": "p1"}], output=[{"pred": MetaTensor(torch.zeros(1, 2, 2, 2))}])
+        engine: Any = SimpleNamespace(failures={}, state=state)
+        handler._start(engine)
+        handler._write(engine)
+        handler._close(engine)
+        assert part in Page(tmp_path / place / "report.html").column("notes")[0]
+        (entry,) = json.loads((tmp_path / place / "predictions.json").read_text(encoding="utf-8"))
+        assert len(entry["warnings"]) == 1
 
 
 def test_a_run_in_which_every_case_failed_has_a_page(tmp_path):

@@ -66,7 +66,8 @@ def test_zip_holds_the_bundle_and_shared_and_nothing_else(bundles, tmp_path):
         "toy/parts/__init__.py",
         "toy/prepare.py",
     ]
-    sources = {f"toy/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "shared").rglob("*.py")}
+    files = [*(ROOT / "shared").rglob("*.py"), ROOT / "shared" / "results" / "report_page.html.j2"]
+    sources = {f"toy/{path.relative_to(ROOT).as_posix()}" for path in files}
     assert {name for name in names if name.startswith("toy/shared/")} == sources
 
 
