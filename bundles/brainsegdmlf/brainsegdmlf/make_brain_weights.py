@@ -66,13 +66,14 @@ def learning_rate(step: int, steps: int) -> float:
     return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (steps - WARM_UP)))
 
 
-def main(heads_dir: str, work_dir: str, steps: int = 2400) -> None:
+def main(heads_dir: str, work_dir: str, steps: int = 1500, output: str = str(BUNDLE / "models" / "brain.pt")) -> None:
     """Train and write the weights.
 
     Args:
         heads_dir: label maps of heads, see `load_heads`.
         work_dir: folder of the training's state.
         steps: scans to train on, one per step.
+        output: file of the weights.
     """
     set_determinism(0)
     numbers = range(len(sorted(Path(heads_dir).glob("head_*.nii.gz"))))
@@ -113,7 +114,7 @@ def main(heads_dir: str, work_dir: str, steps: int = 2400) -> None:
             found = validate(average.module, validation)
             tqdm.write(f"step {done}: Dice {sum(found) / len(found):.4f}, lowest {min(found):.4f}")
     weights = {name: tensor.half() for name, tensor in average.module.state_dict().items()}
-    with whole(BUNDLE / "models" / "brain.pt") as draft:
+    with whole(output) as draft:
         torch.save(weights, draft)
 
 

@@ -1,0 +1,88 @@
+"""The steps of a preparation: which of them a case gets, and what the result looks like."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from shared.core.errors import InputError
+from shared.preparation.brain import extract_brain
+from shared.preparation.prepare import check_head, has_skull, prepare, shows_head
+from shared.preparation.scan import Scan
+from tests.preparation.bright_brain import BrightBrain, ball_scan
+
+RADIUS = 62.0
+
+
+def quiet(line: str) -> None:
+    """Print nothing."""
+
+
+@pytest.fixture
+def raw():
+    """A ball of brain with a scalp."""
+    return ball_scan((2.0, 2.0, 3.0), RADIUS, skull=True)[0]
+
+
+@pytest.fixture
+def stripped():
+    return ball_scan((2.0, 2.0, 3.0), RADIUS)[0]
+
+
+def test_a_stripped_case_on_one_grid_stays_as_it_is(stripped):
+    scans = {"flair": stripped, "t1": stripped._replace(voxels=stripped.voxels * 2)}
+    done = prepare(scans, "flair", BrightBrain(), say=quiet)
+    assert done.record["steps"] == []
+    assert all(np.array_equal(done.scans[name].voxels, scan.voxels) for name, scan in scans.items())
+
+
+def test_the_skull_becomes_exactly_zero_and_the_brain_stays(raw):
+    done = prepare({"flair": raw}, "flair", BrightBrain(), say=quiet)
+    voxels = done.scans["flair"].voxels
+    assert "remove the skull" in done.record["steps"]
+    assert (voxels[~done.brain.mask] == 0).all()
+    assert (voxels[done.brain.mask & (raw.voxels == 1)] > 0.5).all()
+    assert np.array_equal(done.scans["flair"].affine, raw.affine)
+
+
+def test_the_skull_is_seen_where_it_is(raw, stripped):
+    assert has_skull(raw, extract_brain(raw, BrightBrain()))
+    assert not has_skull(stripped, extract_brain(stripped, BrightBrain()))
+
+
+def test_always_takes_every_step(stripped):
+    done = prepare({"flair": stripped}, "flair", BrightBrain(), always=True, say=quiet)
+    assert done.record["steps"] == ["correct the field of flair", "remove the skull"]
+
+
+def test_a_sequence_that_cannot_be_registered_is_left_out_and_named(raw):
+    noise = np.random.default_rng(0).uniform(0, 1, (60, 60, 40)).astype(np.float32)
+    done = prepare({"flair": raw, "t1": Scan(noise, np.diag([3.0, 3, 3, 1]))}, "flair", BrightBrain(), say=quiet)
+    assert set(done.scans) == {"flair"}
+    assert any(line.startswith("t1 could not be registered to flair") for line in done.record["warnings"])
+
+
+def test_every_step_says_one_line_and_is_timed(raw):
+    said = []
+    record = prepare({"flair": raw}, "flair", BrightBrain(), say=said.append).record
+    assert [line.split(":")[0] for line in said] == list(record["seconds"])
+    assert record["brain"]["skull"] is True and record["brain"]["volume_ml"] > 900
+
+
+def test_ct_is_refused():
+    hounsfield = ball_scan((3.0, 3.0, 3.0), RADIUS)[0]
+    ct = hounsfield._replace(voxels=np.where(hounsfield.voxels > 0, 40, -1000).astype(np.float32))
+    with pytest.raises(InputError, match="flair looks like CT .* give MR"):
+        prepare({"flair": ct}, "flair", BrightBrain(), say=quiet)
+
+
+def test_a_few_slices_are_refused(raw):
+    with pytest.raises(InputError, match="flair has 5 slices where a head needs at least 8"):
+        check_head(raw._replace(voxels=raw.voxels[..., 20:25]), "flair")
+
+
+def test_a_nominal_voxel_size_is_no_head():
+    small = Scan(np.ones((64, 64, 20), np.float32), np.eye(4))
+    assert not shows_head(small)
+    with pytest.raises(InputError, match="too small for a head .64 x 64 x 20 mm."):
+        check_head(small, "flair")
