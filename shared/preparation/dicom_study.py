@@ -58,7 +58,7 @@ class _Image(NamedTuple):
 def find_dicom_series(files: Iterable[Path]) -> list[Series]:
     """Return the series of DICOM files, sorted by study, number and description.
 
-    A series with several echoes or image types (magnitude and phase) is one series for each of them.
+    A series with several echoes or image types at each place (magnitude and phase) is one series for each of them.
 
     Args:
         files: any files; those that are not DICOM are left out.
@@ -79,7 +79,7 @@ def find_dicom_series(files: Iterable[Path]) -> list[Series]:
             check_broken(folder)
         except ValueError as error:
             raise InputError(f"{folder}: {error}") from error
-    series = [_series(group, beside) for group in groups.values()]
+    series = [_series(part, beside) for group in groups.values() for part in _acquisitions(group)]
     return sorted(series, key=lambda one: (one.study, one.number or 0, one.name, one.files))
 
 
@@ -110,12 +110,20 @@ def _is_image(image: _Image) -> bool:
 
 
 def _key(image: _Image) -> tuple:
-    """Tell apart the studies, their series, and the echoes and image types within a series."""
-    header = image.header
-    series = image.text("PatientID"), image.text("StudyInstanceUID"), image.text("SeriesInstanceUID")
-    if "PerFrameFunctionalGroupsSequence" in header:
-        return *series, str(image.file)
-    return *series, _image_type(header), str(header.get("EchoNumbers") or "")
+    """Tell apart the studies and their series; an enhanced file is a series of its own."""
+    key = image.text("PatientID"), image.text("StudyInstanceUID"), image.text("SeriesInstanceUID")
+    return (*key, str(image.file)) if "PerFrameFunctionalGroupsSequence" in image.header else key
+
+
+def _acquisitions(images: list[_Image]) -> list[list[_Image]]:
+    """Divide a series with several images at one place into its echoes and image types (magnitude and phase)."""
+    places = {str(image.header.get("ImagePositionPatient")) for image in images}
+    if len(places) == len(images):
+        return [images]
+    parts: dict[tuple, list[_Image]] = defaultdict(list)
+    for image in images:
+        parts[_image_type(image.header), str(image.header.get("EchoNumbers") or "")].append(image)
+    return list(parts.values())
 
 
 def _series(images: list[_Image], beside: dict[Path, set[Path]]) -> Series:

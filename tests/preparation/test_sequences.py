@@ -141,7 +141,6 @@ def test_a_choice_settles_it(tmp_path, choice):
 
 
 def test_a_choice_may_be_a_folder_a_file_or_nothing(tmp_path):
-    times = {"FLAIR": FLAIR, "a": T1, "b": T1}
     for number, name in ((1, "FLAIR"), (2, "a"), (3, "b")):
         (tmp_path / "study" / name).mkdir(parents=True)
         add_series(
@@ -232,6 +231,15 @@ def test_the_echoes_of_a_series_are_separate(tmp_path):
     assert study.series["t2"].tags.te == 96 and len(study.series["t2"].files) == 24
     assert load_volume(study.image(tmp_path / "links")[3], "case a").shape == (1, 10, 12, 24)
     assert "pd, which is not asked for" in [row.why for row in study.rows]
+
+
+def test_image_types_that_differ_within_one_stack_lose_no_slice(tmp_path):
+    add_series(tmp_path, 1, "FLAIR", **FLAIR)
+    for file in sorted(tmp_path.iterdir())[:9]:
+        piece = pydicom.dcmread(file)
+        piece.ImageType = ["ORIGINAL", "PRIMARY", "M", "NORM"]
+        piece.save_as(file)
+    assert len(find_study(tmp_path, SEQUENCES).series["flair"].files) == 24
 
 
 def test_an_enhanced_file_is_one_series(tmp_path):
