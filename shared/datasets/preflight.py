@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -43,11 +43,12 @@ def preflight(
 ) -> None:
     """Check all data, and the output folder by writing.
 
-    A training or an evaluation is refused if any case has a fault. An inference goes on without such cases: they are
-    printed and marked, see `shared.datasets.faults`.
+    A training or an evaluation is refused if any case has a fault, and a training whose labels are all empty. Other
+    lists whose labels are all empty are printed: Dice is then 1 where nothing is found, and says nothing. An inference
+    goes on without cases that have a fault: they are printed and marked, see `shared.datasets.faults`.
 
     Args:
-        items: lists of cases.
+        items: lists of cases; of several, the first one trains.
         channels: names of the channels of ``image``, in order; not used for pictures.
         output_dir: the folder of the run.
         labels: values that a label map may hold; every case then needs one. None for cases without labels.
@@ -63,14 +64,16 @@ def preflight(
     cases = [item for part in items for item in part]
     need_label = labels is not None
     whole, strict = (need_label if option is None else option for option in (whole, strict))
+    empty: set[int] = set()
     if pictures:
-        check = _picture_check(labels, need_label, whole)
+        check = _picture_check(labels, need_label, whole, empty)
     else:
-        check = _volume_check(channels, labels, need_label, whole)
+        check = _volume_check(channels, labels, need_label, whole, empty)
     found = _check_all(cases, lambda item, case: check(item, case) + (more(item, case) if more else []))
     folder = check_output_dir(output_dir, needed_mb=200)
     if strict or not cases:
         require([*(_joined(found) if cases else [NO_CASE]), *folder])
+        _check_foreground([part for part in items if part], empty, training=len(items) > 1)
         return
     require(folder)
     for item, problems in zip(cases, found):
@@ -98,16 +101,42 @@ def check_volumes(
     Returns:
         Every problem of every item, one line each that names case, file and remedy.
     """
-    return _joined(_check_all(items, _volume_check(channels, labels, need_label, whole))) if items else [NO_CASE]
+    return _joined(_check_all(items, _volume_check(channels, labels, need_label, whole, set()))) if items else [NO_CASE]
 
 
-def _volume_check(channels: Sequence[str], labels: Sequence[int] | None, need_label: bool, whole: bool) -> Check:
+def _check_foreground(lists: Sequence[Items], empty: Collection[int], training: bool) -> None:
+    """Refuse a training without any foreground; print other lists without any.
+
+    Args:
+        lists: lists of cases; of a training, the first one trains.
+        empty: `id` of the cases whose label holds only background.
+        training: whether the first list trains.
+
+    Raises:
+        InputError: all labels of the list that trains are empty.
+    """
+    for number, part in enumerate(lists):
+        if all(id(item) in empty for item in part):
+            count = "the label of the only case" if len(part) == 1 else f"all labels of {len(part)} cases"
+            what = f"{count} ({part[0]['case_id']}{' ...' if len(part) > 1 else ''})"
+            if training and number == 0:
+                raise InputError(f"{what} of the training list hold only background: check the labels and --labels")
+            print(
+                f"warning: {what} of a list that is evaluated hold only background: its Dice says nothing", flush=True
+            )
+
+
+def _volume_check(
+    channels: Sequence[str], labels: Sequence[int] | None, need_label: bool, whole: bool, empty: set[int]
+) -> Check:
     def check(item: Mapping[str, Any], case: str) -> list[str]:
         problems: list[str] = []
         header = _check_image(item.get("image"), channels, case, whole, problems)
         label, where = item.get("label"), f"{case}: label"
         if not is_missing(label):
-            _attempt(problems, _check_label, label, header, labels, where)
+            voxels = _attempt(problems, _check_label, label, header, labels, where)
+            if labels is not None and voxels is not None and not bool((voxels != labels[0]).any()):
+                empty.add(id(item))
         elif need_label:
             problems.append(f"{case}: {NO_LABEL}")
         return problems
@@ -132,10 +161,10 @@ def check_pictures(
     Returns:
         Every problem of every item, one line each that names case, file and remedy.
     """
-    return _joined(_check_all(items, _picture_check(labels, need_label, whole))) if items else [NO_CASE]
+    return _joined(_check_all(items, _picture_check(labels, need_label, whole, set()))) if items else [NO_CASE]
 
 
-def _picture_check(labels: Sequence[int] | None, need_label: bool, whole: bool) -> Check:
+def _picture_check(labels: Sequence[int] | None, need_label: bool, whole: bool, empty: set[int]) -> Check:
     def check(item: Mapping[str, Any], case: str) -> list[str]:
         problems: list[str] = []
         image, label, where = item.get("image"), item.get("label"), f"{case}: label"
@@ -147,7 +176,9 @@ def _picture_check(labels: Sequence[int] | None, need_label: bool, whole: bool) 
             if size and label_size:
                 _attempt(problems, check_same_size, size, label_size, f"{where}: {label}")
             if labels is not None and label_size:
-                _attempt(problems, load_picture_label, label, labels, where)
+                pixels = _attempt(problems, load_picture_label, label, labels, where)
+                if pixels is not None and not bool((pixels != labels[0]).any()):
+                    empty.add(id(item))
         elif need_label:
             problems.append(f"{case}: {NO_LABEL}")
         return problems
@@ -198,15 +229,16 @@ def _check_image(image: Any, channels: Sequence[str], case: str, whole: bool, pr
     return first[1] if first else None
 
 
-def _check_label(path: Any, image: Header | None, labels: Sequence[int] | None, where: str) -> None:
+def _check_label(path: Any, image: Header | None, labels: Sequence[int] | None, where: str) -> MetaTensor | None:
+    """Check a label map; return it where its voxels were read."""
     if find_dicom_seg(path) and (image is None or labels is None):
-        return  # a DICOM SEG is read on the grid of its image
+        return None  # a DICOM SEG is read on the grid of its image
     if labels is not None:
-        load_label(path, labels, where, None if image is None else _without_voxels(image))
-        return
+        return load_label(path, labels, where, None if image is None else _without_voxels(image))
     header = read_header(path, where, whole=False)
     if image is not None:
         check_same_grid(_grid("image", image), _grid("label", header), f"{where}: {path}")
+    return None
 
 
 def _without_voxels(header: Header) -> MetaTensor:

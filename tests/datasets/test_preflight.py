@@ -298,3 +298,34 @@ def test_real_lists_are_fine():
     for split in ("training", "testing"):
         items = expand_datalist(Path(REAL) / "fundus" / "dataset.json", split)
         assert check_pictures(items, labels=[0, 100, 200], need_label=True) == []
+
+
+def labelled(folder: Path, value: float, name: str) -> dict:
+    (folder / name).mkdir()
+    return item(folder / name, case_id=name, label=save(folder / name / "mask.nii.gz", value=value))
+
+
+def test_a_training_whose_labels_are_all_empty_is_refused(tmp_path):
+    empty = [labelled(tmp_path, 0, name) for name in "ab"]
+    some = [labelled(tmp_path, 1, "c")]
+    with pytest.raises(InputError, match=r"^all labels of 2 cases \(a ...\) of the training list hold only background"):
+        preflight([empty, some], CHANNELS, tmp_path / "out", [0, 1])
+    preflight([[*empty, *some], some], CHANNELS, tmp_path / "out", [0, 1])
+
+
+def test_an_evaluation_of_empty_labels_is_named_in_one_line(tmp_path, capsys):
+    empty, some = [labelled(tmp_path, 0, "a")], [labelled(tmp_path, 1, "b")]
+    for lists in ([some, empty], [empty]):
+        preflight(lists, CHANNELS, tmp_path / "out", [0, 1])
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith("warning: the label of the only case (a)") and "Dice says nothing" in line
+    preflight([some], CHANNELS, tmp_path / "out", [0, 1])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_picture_training_whose_labels_are_all_empty_is_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 100, np.uint8)).save(tmp_path / "p.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "empty.png")
+    part = [{"case_id": "p", "image": str(tmp_path / "p.png"), "label": str(tmp_path / "empty.png")}]
+    with pytest.raises(InputError, match="the training list hold only background"):
+        preflight([part, part], ["image"], tmp_path / "out", [0, 100], pictures=True)
