@@ -36,6 +36,28 @@ def check_affine(affine: np.ndarray) -> None:
         raise ValueError("its affine cannot be inverted: all voxels lie in one plane")
 
 
+def check_extent(shape: Sequence[int], affine: np.ndarray, extent_mm: Sequence[float]) -> None:
+    """Check that a volume has the size of what it should show.
+
+    Args:
+        shape: voxels along X, Y and Z.
+        affine: 4 x 4, mm.
+        extent_mm: the smallest length of the two longest edges, as thin slabs and single slices have them, and the
+            largest length of any edge.
+
+    Raises:
+        ValueError: an edge is too short or too long.
+    """
+    edges = np.linalg.norm(affine[:3, :3], axis=0) * np.asarray(shape[:3])
+    smallest, largest = extent_mm
+    if np.sort(edges)[1] < smallest or edges.max() > largest:
+        size = " x ".join(f"{edge:.3g}" for edge in edges)
+        raise ValueError(
+            f"it covers {size} mm where {smallest:g} to {largest:g} mm are expected: "
+            "correct the unit or the voxel size in its header"
+        )
+
+
 def same_affine(first: Any, other: Any) -> bool:
     """Return True if no entry of two affines (mm) differs by more than the rounding in files."""
     return affine_difference(first, other) <= _tolerance(np.asarray(first, float))

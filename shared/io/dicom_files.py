@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from shared.core.errors import InputError
 
 NO_PIXELS = re.compile("Presentation State|Structured|SR Storage|Key Object|Directory|Encapsulated|RT (?!Image|Dose)")
 PREAMBLE = 128  # bytes
-# group length, SOP class or character set, image type: what a data set without preamble begins with (little endian)
-FIRST_TAGS = tuple(bytes((group, 0, element, 0)) for group in (2, 8) for element in (0, 1, 2, 5, 8, 0x16, 0x18))
+# what a data set without preamble begins with, in little and in big endian: group 2, or an attribute of group 8
+TAGS = [(group, element) for group in (2, 8) for element in range(0x71)]
+FIRST_TAGS = {bytes(tag) for group, element in TAGS for tag in ((group, 0, element, 0), (0, group, 0, element))}
 OF_PIXELS = (
     "Rows",
     "Columns",
@@ -59,8 +60,12 @@ def read_dicom(file: os.PathLike | str, **options: Any) -> pydicom.Dataset:
     """
     piece = pydicom.dcmread(file, force=True, **options)
     if "TransferSyntaxUID" not in piece.file_meta and not pydicom.misc.is_dicom(Path(file)):
-        implicit, _ = getattr(piece, "original_encoding", None) or (piece.read_implicit_vr, True)
-        piece.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        implicit, little = getattr(piece, "original_encoding", None) or (
+            piece.read_implicit_vr,
+            piece.read_little_endian,
+        )
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        piece.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return piece
 
 

@@ -8,12 +8,18 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from shared.io.dicom_files import check_pixels, only_dicom, read_dicom
-from shared.io.dicom_series import ONE_SLICE, SEGMENTATION
+from shared.io.dicom_series import ONE_SLICE, SEGMENTATION, check_equal
 from shared.io.dicom_stack import Plane, plane, stack
 from shared.io.opened import OpenedVolume
 
+OF_ONE_IMAGE = (
+    ("MREchoSequence", "EffectiveEchoTime"),
+    ("MRDiffusionSequence", "DiffusionBValue"),
+    ("FrameContentSequence", "TemporalPositionIndex"),
+)
 NO_STACK = "its frames are not one regular stack of slices (several times or echoes, or a film)"
 
 
@@ -50,14 +56,30 @@ def open_frames(file: Path) -> OpenedVolume:
     """
     import highdicom  # absent from MONAI Label's environment
 
-    image = highdicom.imread(file)
+    image = highdicom.Image.from_dataset(_little_endian(read_dicom(file)), copy=False)
     order, affine = order_frames(image)
+    _check_one_image(image)
     if image.SamplesPerPixel > 1:
         raise ValueError("its frames have colours")
     check_pixels(image)
     shape = int(image.Columns), int(image.Rows), len(order)
     numbers = [int(index) + 1 for index in order]
     return OpenedVolume(shape, affine, lambda: image.get_frames(numbers, dtype=np.float32).transpose(2, 1, 0))
+
+
+def _check_one_image(image: pydicom.Dataset) -> None:
+    """Raise ValueError if frames of one stack differ in what they show, as two echoes do."""
+    count = int(image.NumberOfFrames)
+    for group, keyword in OF_ONE_IMAGE:
+        check_equal(keyword, [functional_group(image, index, group).get(keyword) for index in range(count)], "frames")
+
+
+def _little_endian(image: pydicom.Dataset) -> pydicom.Dataset:
+    """Return a data set whose pixels highdicom can read; it takes those of big endian as little endian."""
+    if image.file_meta.TransferSyntaxUID == ExplicitVRBigEndian and int(image.BitsAllocated) == 16:
+        image.PixelData = np.frombuffer(image.PixelData, ">u2").astype("<u2").tobytes()
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return image
 
 
 def order_frames(image: pydicom.Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -15,6 +17,13 @@ from shared.io.dicom_stack import Plane, plane, stack
 from shared.io.opened import OpenedVolume
 
 SEGMENTATION = "SEG"
+OF_ONE_IMAGE = ("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue")
+TELL_APART = (
+    *("AcquisitionNumber", "ImageType", "InversionTime", "FlipAngle", "TriggerTime", "AcquisitionTime"),
+    *("ContentTime", "SequenceName", "SeriesNumber", "ReconstructionDiameter", "ConvolutionKernel"),
+)
+SAME = 0.01  # of the larger number
+APART = "give each image its own folder"
 ONE_SLICE = "a single DICOM file with one slice, not a series of slices"
 
 
@@ -28,9 +37,7 @@ def open_series(folder: Path) -> OpenedVolume:
         InputError: no decoder is installed for the files' compression.
         ValueError: no DICOM in the folder, several series, or slices that form no volume.
     """
-    slices = _slices(folder)
-    order, affine = stack([plane_of(piece) for piece in slices])
-    slices = [slices[index] for index in order]
+    slices, affine = _stacked(folder)
     shape = int(slices[0].Columns), int(slices[0].Rows), len(slices)
     return OpenedVolume(shape, affine, lambda: np.stack([_pixels(piece).T for piece in slices], axis=-1))
 
@@ -42,13 +49,33 @@ def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
         InputError: as `open_series`, for every slice or folder that it refuses.
     """
     try:
-        slices = _slices(Path(folder))
-        order, _ = stack([plane_of(piece) for piece in slices])
-        return [slices[index] for index in order]
+        return _stacked(Path(folder))[0]
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"{folder}: {reason(error)}") from error
+
+
+def check_equal(keyword: str, values: Sequence[Any], what: str) -> None:
+    """Check that slices or frames of one image have one value of an attribute; those without it do not count.
+
+    Args:
+        keyword: of the attribute.
+        values: one per slice or frame; numbers may differ by a hundredth.
+        what: "slices" or "frames", for the message.
+
+    Raises:
+        ValueError: there are several values.
+    """
+    found = sorted({str(value) for value in values if value not in (None, "")})
+    try:
+        numbers = [float(value) for value in found]
+        kinds = found[:1] if found and max(numbers) - min(numbers) <= SAME * max(numbers) else found
+    except ValueError:
+        kinds = found
+    if len(kinds) > 1:
+        shown = ", ".join(map(str, kinds[:4])) + (", ..." if len(kinds) > 4 else "")
+        raise ValueError(f"its {what} have {len(kinds)} values of {keyword} ({shown}); {APART}")
 
 
 def plane_of(piece: pydicom.Dataset) -> Plane:
@@ -62,6 +89,31 @@ def plane_of(piece: pydicom.Dataset) -> Plane:
         piece.get("ImageOrientationPatient"),
         piece.get("PixelSpacing"),
         (int(piece.Rows), int(piece.Columns)),
+    )
+
+
+def _stacked(folder: Path) -> tuple[list[pydicom.Dataset], np.ndarray]:
+    """Return the slices in the order of their positions, and the affine (RAS, mm) of their volume."""
+    slices = _slices(folder)
+    planes = [plane_of(piece) for piece in slices]
+    try:
+        order, affine = stack(planes)
+    except ValueError as error:
+        words = _differing(slices, planes)
+        if words:
+            raise ValueError(f"it has several images at one position, which differ in {words}; {APART}") from error
+        raise
+    return [slices[index] for index in order], affine
+
+
+def _differing(slices: list[pydicom.Dataset], planes: list[Plane]) -> str:
+    """Return the names of the attributes in which slices at one position differ."""
+    places: dict[tuple, list[pydicom.Dataset]] = {}
+    for piece, where in zip(slices, planes):
+        places.setdefault(tuple(np.round(where.origin, 2) + 0.0), []).append(piece)
+    doubled = [pieces for pieces in places.values() if len(pieces) > 1]
+    return ", ".join(
+        word for word in TELL_APART if any(len({str(piece.get(word)) for piece in pieces}) > 1 for pieces in doubled)
     )
 
 
@@ -83,6 +135,8 @@ def _slices(folder: Path) -> list[pydicom.Dataset]:
         values = {str(piece.get(word) or "").strip() for piece in slices} - {""}
         if len(values) > 1:
             raise ValueError(f"its slices have {len(values)} values of {word}; give each its own folder")
+    for word in OF_ONE_IMAGE:
+        check_equal(word, [piece.get(word) for piece in slices], "slices")
     for piece in slices:
         if int(piece.get("NumberOfFrames") or 1) > 1:
             raise ValueError("a file with several frames lies beside other files: give the path of that file")

@@ -10,7 +10,14 @@ import pydicom
 import pytest
 import torch
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    generate_uid,
+)
 
 from shared.io import dicom_files
 from shared.io.dicom_seg import save_dicom_seg
@@ -61,6 +68,17 @@ def half_the_pixels(piece: pydicom.Dataset, index: int) -> None:
         piece.PixelData = piece.PixelData[: len(piece.PixelData) // 2]
 
 
+def two_values(word: str, first: float, second: float) -> Edit:
+    """Give the lower and the upper slices another value, as if half of each image had been lost."""
+    return lambda piece, index: setattr(piece, word, second if index > 1 else first)
+
+
+def two_acquisitions(piece: pydicom.Dataset, index: int) -> None:
+    """Two images of two slices each."""
+    piece.AcquisitionNumber = index // 2
+    piece.ImagePositionPatient[2] = -72 + 2 * (index % 2)
+
+
 REFUSED = {
     "sideways": (moved(2, 0, 40), "shifted sideways against each other, by up to 40.0 mm"),
     "sideways a little": (moved(1, 1, 0.5), "shifted sideways"),
@@ -82,6 +100,10 @@ REFUSED = {
         "its slices have 2 values of PatientID",
     ),
     "two frames of reference": (put("FrameOfReferenceUID", "1.2.3", 3), "2 values of FrameOfReferenceUID"),
+    "two echoes": (two_values("EchoTime", 20, 80), "its slices have 2 values of EchoTime ("),
+    "two times": (two_values("TemporalPositionIdentifier", 1, 2), "2 values of TemporalPositionIdentifier (1, 2)"),
+    "two diffusion weightings": (two_values("DiffusionBValue", 0.0, 1e3), "2 values of DiffusionBValue (0.0, 1000.0)"),
+    "two acquisitions": (two_acquisitions, "several images at one position, which differ in AcquisitionNumber; give"),
     "no Rows": (without("Rows", 1), "no Rows in its DICOM header"),
     "no colour": (without("PhotometricInterpretation"), "no PhotometricInterpretation in its DICOM header"),
     "no samples": (without("SamplesPerPixel"), "no SamplesPerPixel in its DICOM header"),
@@ -189,17 +211,64 @@ def test_a_slice_that_is_empty_or_cut_is_refused(tmp_path, suffix, length):
         assert line.startswith(f"case a: {folder} ") and "\n" not in line
 
 
-@pytest.mark.parametrize("implicit", [False, True])
+def encode(file: Path, syntax: UID, preamble: bool) -> None:
+    """Write a file of 16 bits again in another encoding, without `.dcm` in its name."""
+    piece = pydicom.dcmread(file)
+    if not syntax.is_little_endian:
+        piece.PixelData = np.frombuffer(piece.PixelData, "<u2").astype(">u2").tobytes()
+        piece["PixelData"].VR = "OW"
+    file.unlink()
+    target = file.with_suffix("")
+    if preamble:
+        piece.file_meta.TransferSyntaxUID = syntax
+        pydicom.dcmwrite(target, piece, enforce_file_format=True)
+        return
+    with pydicom.filebase.DicomBytesIO() as stream:
+        stream.is_little_endian, stream.is_implicit_VR = syntax.is_little_endian, syntax.is_implicit_VR
+        pydicom.filewriter.write_dataset(stream, piece)
+        target.write_bytes(stream.getvalue())
+
+
+ENCODINGS = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS, ids=lambda syntax: syntax.name.replace(" ", "_"))
+@pytest.mark.parametrize("preamble", [True, False], ids=["preamble", "bare"])
+def test_a_file_of_frames_is_read_in_every_encoding(tmp_path, syntax, preamble):
+    file = Path(save_frames(tmp_path / "scan.dcm", volume(0), AFFINE))
+    expected = load_volume(file, "case a")
+    encode(file, syntax, preamble)
+    found = load_volume(tmp_path / "scan", "case a")
+    assert torch.equal(found.as_tensor(), expected.as_tensor()) and torch.equal(found.affine, expected.affine)
+
+
+@pytest.mark.parametrize("group", ["MREchoSequence", "FrameContentSequence"])
+def test_frames_of_two_echoes_or_times_are_refused(tmp_path, group):
+    word = {"MREchoSequence": "EffectiveEchoTime", "FrameContentSequence": "TemporalPositionIndex"}[group]
+    file = save_frames(tmp_path / "scan.dcm", volume(0), AFFINE)
+    image = pydicom.dcmread(file)
+    for number, frame in enumerate(image.PerFrameFunctionalGroupsSequence):
+        if group not in frame:
+            setattr(frame, group, [pydicom.Dataset()])
+        setattr(frame[group][0], word, 1 + number % 2)
+    image.save_as(file)
+    for read in (load_volume, read_header):
+        assert f"its frames have 2 values of {word}" in input_error(read, file, "case a")
+
+
+def test_an_echo_time_that_jitters_is_one_image(tmp_path):
+    folder = series(tmp_path / "series", lambda piece, index: setattr(piece, "EchoTime", 80 + 0.01 * index))
+    assert load_volume(folder, "case a").shape == (1, 6, 5, 4)
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS, ids=lambda syntax: syntax.name.replace(" ", "_"))
+@pytest.mark.parametrize("preamble", [True, False], ids=["preamble", "bare"])
 @pytest.mark.parametrize("which", ["last", "all"])
-def test_slices_without_preamble_are_read(tmp_path, implicit, which):
+def test_slices_are_read_in_every_encoding(tmp_path, syntax, preamble, which):
     folder = series(tmp_path / "series")
     expected = load_volume(folder, "case a")
     for file in [last_slice(folder)] if which == "last" else list(folder.iterdir()):
-        piece = pydicom.dcmread(file)
-        with pydicom.filebase.DicomBytesIO() as stream:
-            stream.is_little_endian, stream.is_implicit_VR = True, implicit
-            pydicom.filewriter.write_dataset(stream, piece)
-            file.write_bytes(stream.getvalue())
+        encode(file, syntax, preamble)
     image = load_volume(folder, "case a")
     assert torch.equal(image.as_tensor(), expected.as_tensor()) and torch.equal(image.affine, expected.affine)
     code = [["52988006", "SCT", "Lesion"]]

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from shared.io import memory
+from shared.io import memory, nifti
 from shared.io.sources import load_volume, read_header
 from tests.bundles.running import input_error
 from tests.making import AFFINE, SHAPE, oblique, save, save_series, volume
@@ -130,6 +130,19 @@ def test_memory_is_estimated_before_loading(tmp_path, monkeypatch, make):
     for read in (load_volume, read_header):
         line = input_error(read, path, "case a")
         assert "GB of memory where 1e-06 GB are free" in line
+
+
+def test_a_thousand_cubed_is_refused_by_its_header_alone(tmp_path, monkeypatch):
+    """1000 cubed bytes compress to 1 MB; the voxels are not touched."""
+    path = with_header(tmp_path / "a.nii.gz", dim=[3, 1000, 1000, 1000, 1, 1, 1, 1], datatype=2, bitpix=8)
+    with path.open("ab") as stream:
+        stream.write(bytes(2**20))
+    monkeypatch.setattr(nifti, "_read", lambda *_: pytest.fail("voxels were read"))
+    monkeypatch.setattr(memory, "free_memory", lambda: 15 * 10**9)
+    for read in (load_volume, read_header):
+        assert "its 1e+09 values need about 16 GB of memory where 15 GB are free" in input_error(read, path, "case a")
+    monkeypatch.setattr(memory, "free_memory", lambda: 17 * 10**9)
+    assert read_header(path, "case a", whole=False).shape == (1000, 1000, 1000)
 
 
 def test_a_container_s_limit_counts(tmp_path, monkeypatch):

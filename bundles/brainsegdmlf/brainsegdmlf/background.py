@@ -65,6 +65,6 @@ class TissueSpacingd(Spacingd):
         image = data[key]
         tissue = MetaTensor((image.as_tensor() != 0).float(), meta=image.meta)
         result: dict[Hashable, Any] = super().__call__(data, lazy)
-        share = self.spacing_transform(tissue, mode="bilinear").as_tensor()
-        result[key] = result[key].masked_fill(share < TISSUE_SHARE, 0)
+        share: Any = self.spacing_transform(tissue, mode="bilinear")
+        result[key] = result[key].masked_fill(share.as_tensor() < TISSUE_SHARE, 0)
         return result
