@@ -113,6 +113,7 @@ WITHOUT_AGENT = (
     rf"{B}(?:pre(?! ?(?:op|surg))|precontrast|noncontrast|nativ\w*|unenhanced|ohne|sans|without|w o|vor|avant|t1n){E}"
     rf"|{B}(?:non?|kein) ?(?:{AGENT}){E}"
 )
+MINUS_C = r"(?<![a-z0-9])c ?-(?![a-z0-9])|(?<=\s)-c(?![a-z0-9])"  # of the name as it stands
 FAT_SUPPRESSED = rf"{B}(?:fs|fat ?sat\w*|fatsupp?\w*|spir|spair|water|wasser|dixon w|fett\w*){E}"
 
 # contrasts that the times allow, the most likely first
@@ -263,7 +264,7 @@ def separate_contrast(series: Sequence[Series]) -> list[tuple[bool, str]]:
 def says_contrast(series: Series) -> bool | None:
     """Return whether the name says after (True) or before contrast (False); None if it says nothing."""
     words = plain(series.words)
-    if re.search(WITHOUT_AGENT, words):
+    if re.search(WITHOUT_AGENT, words) or re.search(MINUS_C, series.words.lower()):
         return False
     return True if re.search(WITH_AGENT, words) else None
 

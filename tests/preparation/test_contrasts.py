@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.preparation.contrasts import classify, kind_in_words, kind_of_channel, separate_contrast
-from shared.preparation.series import Series, Tags
+from shared.preparation.series import Series, Tags, to_number
 
 SE, GR, IR, EP = (frozenset(words.split()) for words in ("SE", "GR", "SE IR", "EP"))
 GR_IR = frozenset(["GR", "IR"])
@@ -90,6 +90,8 @@ GE = [
     ("Ax T2 PROPELLER", 5000, 100, None, SE, PRIMARY, "t2"),
     ("AX T2 FRFSE ASSET", 4000, 102, None, SE, PRIMARY, "t2"),
     ("CUBE T2", 2500, 90, None, SE, PRIMARY, "t2"),
+    ("3D T1 C-", 600, 12, None, SE, PRIMARY, "t1"),
+    ("Ax T1 -C", 600, 12, None, SE, PRIMARY, "t1"),
     ("CUBE T1 C+", 600, 12, None, SE, PRIMARY, "t1ce"),
     ("Ax SWAN", 40, 24, None, GR, PRIMARY, None),
     ("Ax DWI Asset", 8000, 80, None, EP, PRIMARY, None),
@@ -186,8 +188,6 @@ def test_long_times_without_inversion_leave_flair_and_t2_to_the_name():
 
 
 def test_an_inversion_time_of_zero_is_none():
-    from shared.preparation.series import to_number
-
     assert [to_number(value) for value in (0, "0", "", None, "x", "nan", "2500")] == [None] * 6 + [2500]
 
 
