@@ -49,7 +49,7 @@ def test_torchscript_gives_the_same(bundle, network, export):
     with torch.no_grad():
         for batch, *size in bundle.script_sizes:
             image = torch.rand(batch, bundle.channels, *size)
-            assert torch.allclose(script(image), network(image), atol=1e-5)
+            assert torch.allclose(script(image), network(image), atol=1e-5 if bundle.script else 1e-4)
 
 
 @pytest.mark.slow
