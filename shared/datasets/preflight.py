@@ -40,6 +40,7 @@ def preflight(
     whole: bool | None = None,
     strict: bool | None = None,
     more: Check | None = None,
+    one_grid: bool = True,
 ) -> None:
     """Check all data, and the output folder by writing.
 
@@ -57,6 +58,7 @@ def preflight(
             labels: a training stops at a damaged image, while inference goes on with the next case.
         strict: refuse all cases if one has a fault; None does so if there are labels.
         more: finds further problems of a case.
+        one_grid: the sequences of a case must lie on one grid; False where a preparation registers them.
 
     Raises:
         InputError: every problem, one line each. Without `strict`: the output folder cannot be used, or no case can.
@@ -68,7 +70,7 @@ def preflight(
     if pictures:
         check = _picture_check(labels, need_label, whole, empty)
     else:
-        check = _volume_check(channels, labels, need_label, whole, empty)
+        check = _volume_check(channels, labels, need_label, whole, empty, one_grid)
     found = _check_all(cases, lambda item, case: check(item, case) + (more(item, case) if more else []))
     folder = check_output_dir(output_dir, needed_mb=200)
     if strict or not cases:
@@ -127,11 +129,16 @@ def _check_foreground(lists: Sequence[Items], empty: Collection[int], training: 
 
 
 def _volume_check(
-    channels: Sequence[str], labels: Sequence[int] | None, need_label: bool, whole: bool, empty: set[int]
+    channels: Sequence[str],
+    labels: Sequence[int] | None,
+    need_label: bool,
+    whole: bool,
+    empty: set[int],
+    one_grid: bool = True,
 ) -> Check:
     def check(item: Mapping[str, Any], case: str) -> list[str]:
         problems: list[str] = []
-        header = _check_image(item.get("image"), channels, case, whole, problems)
+        header = _check_image(item.get("image"), channels, case, whole, one_grid, problems)
         label, where = item.get("label"), f"{case}: label"
         if not is_missing(label):
             voxels = _attempt(problems, _check_label, label, header, labels, where)
@@ -201,7 +208,9 @@ def _joined(lists: Sequence[list[str]]) -> list[str]:
     return [line for lines in lists for line in lines]
 
 
-def _check_image(image: Any, channels: Sequence[str], case: str, whole: bool, problems: list[str]) -> Header | None:
+def _check_image(
+    image: Any, channels: Sequence[str], case: str, whole: bool, one_grid: bool, problems: list[str]
+) -> Header | None:
     """Check the sequences of one case; return the geometry of the first readable one."""
     single = isinstance(image, (str, os.PathLike))
     paths = [image] if single else list(image or [])
@@ -224,7 +233,7 @@ def _check_image(image: Any, channels: Sequence[str], case: str, whole: bool, pr
             problems.append(f"{case}: {name}: {path} holds {header.channels} volumes: give one volume per sequence")
         if first is None:
             first = name, header
-        else:
+        elif one_grid:
             _attempt(problems, check_same_grid, _grid(*first), _grid(name, header), case)
     return first[1] if first else None
 

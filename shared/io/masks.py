@@ -22,7 +22,7 @@ SFORM = ("sform_code", "srow_x", "srow_y", "srow_z")
 SPACE = (*QFORM, *SFORM, "xyzt_units")
 
 
-def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -> Path:
+def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str, kind: str = "seg") -> Path:
     """Write a label map as ``<folder>/<case_id>/<case_id>_seg.nii.gz``, that of a picture as ``<case_id>_seg.png``.
 
     If the meta entry ``filename_or_obj`` names a NIfTI file on the same grid, as after `LoadSequencesd`, the mask
@@ -34,6 +34,7 @@ def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -
             Of a picture (1, H, W), rows from top to bottom, in the size of the input.
         folder: output folder; created if absent.
         case_id: name of the case.
+        kind: what the label map shows, ends the file's name.
 
     Returns:
         The path; uint8 NIfTI or grey 8-bit PNG. An interrupted run leaves no half-written file under that name.
@@ -52,12 +53,33 @@ def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str) -
     if not torch.equal(array.to(torch.uint8).to(array.dtype), array):
         raise ValueError("prediction holds values other than the integers from 0 to 255")
     values = array.to(torch.uint8).numpy()
-    target = Path(folder) / case_id / (f"{case_id}_seg.png" if picture else f"{case_id}_seg.nii.gz")
+    target = Path(folder) / case_id / (f"{case_id}_{kind}.png" if picture else f"{case_id}_{kind}.nii.gz")
     with whole(target) as draft:
         if picture:
             Image.fromarray(values).save(draft)
         else:
             nib.save(_nifti(values, np.asarray(pred.affine.cpu(), float), pred.meta.get("filename_or_obj")), draft)
+    return target
+
+
+def save_probabilities(maps: MetaTensor, folder: str | os.PathLike, case_id: str) -> Path:
+    """Write probability maps as ``<folder>/<case_id>/<case_id>_probabilities.nii.gz``, with the scan's transforms.
+
+    Args:
+        maps: (C, X, Y, Z) in [0, 1], on the grid of the input, with its affine (RAS, mm).
+        folder: output folder; created if absent.
+        case_id: name of the case.
+
+    Returns:
+        The path; uint8 NIfTI (X, Y, Z), or (X, Y, Z, C) for several classes, whose slope gives steps of 1/255.
+    """
+    values = torch.as_tensor(maps).detach().cpu().float().clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
+    stored = values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)
+    image = _nifti(stored, np.asarray(maps.affine.cpu(), float), maps.meta.get("filename_or_obj"))
+    image.header.set_slope_inter(1 / 255, 0)
+    target = Path(folder) / case_id / f"{case_id}_probabilities.nii.gz"
+    with whole(target) as draft:
+        nib.save(image, draft)
     return target
 
 
@@ -68,7 +90,7 @@ def is_picture(pred: torch.Tensor) -> bool:
 
 def _nifti(values: np.ndarray, affine: np.ndarray, source: Any) -> nib.Nifti1Image:
     """Build the image; MONAI's writer drops the last axis of a single slice."""
-    reference = _reference(values.shape, affine, source)
+    reference = _reference(values.shape[:3], affine, source)
     if reference is None:
         image = nib.Nifti1Image(values, affine)
         image.header.set_xyzt_units("mm")

@@ -1,12 +1,13 @@
 """The options of a bundle: type, range and help of each, from its ``configs/options.schema.json``.
 
 The file is JSON Schema (draft 2020-12), of which it uses what draft 7 has: MONAI Label's environment has jsonschema 3
-(its pydicom-seg needs it), whose newest draft is 7. Four things are added to it:
+(its pydicom-seg needs it), whose newest draft is 7. Five things are added to it:
 
 - ``format: device``: a device that this machine has;
 - ``sameLengthAs: NAME``: as many values as the option NAME has entries;
 - ``madeOf: NAME``: an object of lists, whose values all occur in the option NAME;
-- ``partOf: NAME``: a list, whose values all occur in the option NAME.
+- ``partOf: NAME``: a list, whose values all occur in the option NAME;
+- ``elementOf: NAME``: a value that occurs in the option NAME.
 """
 
 from __future__ import annotations
@@ -200,8 +201,20 @@ def _part_of(validator: Any, other: str, value: Any, option: Schema) -> Iterator
         yield ValidationError(f"is {value}: give a list of labels (of {listed}), or null for none")
 
 
+def _element_of(validator: Any, other: str, value: Any, option: Schema) -> Iterator[ValidationError]:
+    allowed = option["config"].get(other)
+    if isinstance(value, str) and isinstance(allowed, list) and value not in allowed:
+        yield ValidationError(f"is '{value}', which is not in {other}: give one of {', '.join(map(str, allowed))}")
+
+
 _Validator = extend(
     Draft7Validator,
-    {"format": _device, "sameLengthAs": _same_length, "madeOf": _made_of, "partOf": _part_of},
+    {
+        "format": _device,
+        "sameLengthAs": _same_length,
+        "madeOf": _made_of,
+        "partOf": _part_of,
+        "elementOf": _element_of,
+    },
     type_checker=_types,
 )

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
+from tqdm import tqdm
 
 from shared.backbones.checkpoint import load_strictly, read_checkpoint
 from shared.core.errors import InputError, OutputError
@@ -186,4 +187,4 @@ def _files(channels: Sequence[str], paths: Any) -> dict[str, list[Path]]:
 
 
 def _say(case: str, line: str) -> None:
-    print(f"{case}: {line}", flush=True)
+    tqdm.write(f"{case}: {line}")  # beside a progress bar

@@ -19,13 +19,12 @@ from shared.core.errors import InputError
 from shared.io.affine import same_affine
 from shared.preparation.bias import correct_bias
 from shared.preparation.brain import Brain, BrainDistance, extract_brain
-from shared.preparation.registration import register, resample
+from shared.preparation.registration import looks_like_ct, register, resample
 from shared.preparation.scan import Scan
 
 VERSION = 1  # raise it when a change gives other images for the same input
 SMALLEST_HEAD = 110.0  # mm along two axes; below it the file shows no head, or its voxel size is not the real one
 FEWEST_SLICES = 8  # along each axis; fewer show too little of a head
-AIR_HU, AIR_SHARE = -500.0, 0.1  # CT: at least this share of the voxels lies below
 SCALP_DISTANCE = 6.0  # mm from the brain's surface; what lies further out is not brain
 SCALP_SHARE = 0.05  # of the brain's volume, so far outside, means that the skull is there
 
@@ -77,7 +76,8 @@ def prepare(
         if done is None:
             del placed[name]
             record["warnings"].append(
-                f"{name} could not be registered to {reference} and is left out: is it of the same patient?"
+                f"{name} could not be registered to {reference} and is left out ({figures['reason']}): is it of the "
+                "same patient?"
             )
         else:
             placed[name] = done
@@ -105,8 +105,8 @@ def check_head(scan: Scan, where: str) -> None:
     Raises:
         InputError: CT, too few slices, or too small for a head; one line.
     """
-    if (scan.voxels < AIR_HU).mean() > AIR_SHARE:
-        raise InputError(f"{where} looks like CT (its air lies below {AIR_HU:.0f} HU): give MR")
+    if looks_like_ct(scan):
+        raise InputError(f"{where} looks like CT (its air lies near -1000 HU): give MR")
     if min(scan.voxels.shape) < FEWEST_SLICES:
         raise InputError(
             f"{where} has {min(scan.voxels.shape)} slices where a head needs at least {FEWEST_SLICES}: give a whole "
@@ -146,6 +146,9 @@ def _place(name: str, scan: Scan, reference: str, fixed: Scan) -> tuple[Scan | N
     figures = {
         "quality": round(float(found.quality), 3),
         "reliable": bool(found.reliable),
+        "reason": found.reason,
+        "start": found.start,
+        "coverage": round(float(found.coverage), 3),
         "matrix": np.round(found.matrix, 6).tolist(),
     }
     return (resample(scan, fixed, found.matrix) if found.reliable else None), figures
@@ -154,6 +157,10 @@ def _place(name: str, scan: Scan, reference: str, fixed: Scan) -> tuple[Scan | N
 def same_grid(first: Scan, second: Scan) -> bool:
     """Tell whether two scans have the same voxels in the world."""
     return first.voxels.shape == second.voxels.shape and same_affine(first.affine, second.affine)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _size(scan: Scan) -> str:
@@ -169,5 +176,5 @@ def _step(record: dict[str, Any], name: str, say: Say, counts: bool = True) -> I
     record["seconds"][name] = round(seconds, 1)
     if counts:
         record["steps"].append(name)
-    shown = ", ".join(f"{key} {value}" for key, value in figures.items() if key != "matrix")
+    shown = ", ".join(f"{key} {_text(value)}" for key, value in figures.items() if key != "matrix" and value != "")
     say(f"{name}: {shown} ({seconds:.0f} s)")

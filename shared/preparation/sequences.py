@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.core.errors import InputError, require
+from shared.core.errors import InputError
 from shared.core.messages import nearest
 from shared.preparation.contrasts import Verdict, classify, kind_of_channel, plain, separate_contrast
 from shared.preparation.dicom_study import find_dicom_series
@@ -61,27 +61,30 @@ def find_studies(
     sequences: Sequence[str],
     choices: Mapping[str, Any] | None = None,
     reference: str | None = None,
-) -> list[Study]:
-    """Find the sequences of every study below a folder: one study per patient and session, sorted by name.
+) -> dict[str, Study | InputError]:
+    """Find the sequences of every study below a folder: one study per patient and session.
 
     Args:
         folder: of many studies; or of one, as in `find_study`.
         sequences: as in `find_study`.
-        choices: descriptions of series, which count for every study.
+        choices: as in `find_study`; they count for every study.
         reference: as in `find_study`.
 
+    Returns:
+        By the study's name, sorted: its sequences, or why it cannot be used (one line).
+
     Raises:
-        InputError: what `find_study` raises of any study; all problems, one line each.
+        InputError: the folder holds no image, or an option names no sequence.
     """
     groups = _groups(Path(folder).expanduser(), None)
-    studies, problems = [], []
+    _check_names(sequences, choices or {}, reference)
+    found: dict[str, Study | InputError] = {}
     for group, name in zip(groups, _names(groups)):
         try:
-            studies.append(_study(group, name, sequences, choices or {}, reference, name))
+            found[name] = _study(group, name, sequences, choices or {}, reference, name)
         except InputError as error:
-            problems.append(str(error))
-    require(problems)
-    return sorted(studies, key=lambda study: study.name)
+            found[name] = error
+    return dict(sorted(found.items()))
 
 
 def _groups(root: Path, choices: Mapping[str, Any] | None) -> list[list[Series]]:

@@ -90,6 +90,7 @@ class PredictionIndex:
         measures: Measures | None = None,
         dicom_seg: str | os.PathLike | None = None,
         warnings: Sequence[str] = (),
+        files: Mapping[str, Path] | None = None,
     ) -> Path:
         """Add a case, or replace it.
 
@@ -103,10 +104,12 @@ class PredictionIndex:
             measures: what was measured, flat; None if nothing was.
             dicom_seg: the DICOM SEG, if any.
             warnings: what a reader of the result should know, one sentence each.
+            files: further files of the case, by kind.
 
         Returns:
             Path of ``predictions.json``, a list of ``{case_id, image, missing, prediction, overlay}`` with absolute
-            paths of inputs, and ``text``, ``measures``, ``dicom_seg`` and ``warnings`` where there are any.
+            paths of inputs, and ``text``, ``measures``, ``dicom_seg``, ``warnings`` and the kinds of `files` where
+            there are any.
 
         """
         paths = _absolute(image)
@@ -122,6 +125,7 @@ class PredictionIndex:
             **({} if measures is None else {"measures": measures}),
             **({} if dicom_seg is None else {"dicom_seg": self._relative(dicom_seg)}),
             **({"warnings": list(warnings)} if warnings else {}),
+            **{kind: self._relative(path) for kind, path in (files or {}).items()},
         }
         self._write([case_id])
         return self.output_dir / INDEX

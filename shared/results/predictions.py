@@ -19,11 +19,11 @@ from monai.engines import IterationEvents
 
 from shared.core.errors import InputError, OutputError
 from shared.core.messages import reason
-from shared.core.missing import is_missing, present
+from shared.core.missing import is_missing
 from shared.datasets.faults import fault_of
 from shared.datasets.spacing import spacing_is_known, unit_is_assumed
 from shared.io.dicom_picture import find_dicom_picture
-from shared.io.masks import is_picture, save_prediction
+from shared.io.masks import is_picture, save_prediction, save_probabilities
 from shared.io.pictures import load_picture
 from shared.io.sources import load_volume
 from shared.results.batch_items import case_name, spacing_of
@@ -31,6 +31,7 @@ from shared.results.measures import Measures, Spacing
 from shared.results.overlays import save_overlay
 from shared.results.prediction_index import PredictionIndex
 from shared.results.prediction_page import write_prediction_page
+from shared.results.prepared_files import record_of, save_prepared_files, share_of_brain
 from shared.results.report_records import about_bundle
 
 Measure = Callable[[np.ndarray, Spacing], Measures]
@@ -64,6 +65,7 @@ class PredictionHandler:
         report_page: write ``report.html``, which shows all cases of the folder.
         bundle_root: folder of the bundle, whose metadata the page names; None names no bundle.
         weights: file of weights to name on the page.
+        save_prepared: also write the prepared sequences of cases that were prepared.
 
     """
 
@@ -83,6 +85,7 @@ class PredictionHandler:
         report_page: bool = False,
         bundle_root: str | os.PathLike | None = None,
         weights: str | os.PathLike | None = None,
+        save_prepared: bool = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.items = {str(item["case_id"]): item for item in items}
@@ -102,6 +105,7 @@ class PredictionHandler:
         self.notes: list[str] = []  # what a reader should know about the case that is being written
         self.report_page = report_page
         self.about = bundle_root, weights
+        self.save_prepared = save_prepared
         self.page: Path | None = None
         self.index = PredictionIndex(output_dir, channels)
 
@@ -186,10 +190,16 @@ class PredictionHandler:
         for item, output in zip(state.batch, state.output):
             case_id = case_name(item, len(self.index.entries))
             asked, name, pred = self.items[case_id], self.names[case_id], output["pred"]
-            self.notes = []
+            record = record_of(item)
+            self.notes = list(record.get("warnings", []))
             prediction = save_prediction(pred, self.output_dir, name)
+            files = self._prepared(record, asked, pred, prediction, name)
+            if "probabilities" in output:
+                files["probabilities"] = save_probabilities(output["probabilities"], self.output_dir, name)
             overlay = self._overlay(asked, pred, prediction, name) if self.overlays else None
             measures = None if self.measure is None else self._measures(asked, pred, self.measure)
+            if measures is not None:
+                measures |= share_of_brain(record, measures)
             dicom_seg = self._dicom_seg(asked, pred, prediction, name)
             self.index.add(
                 name,
@@ -200,14 +210,26 @@ class PredictionHandler:
                 measures=measures,
                 dicom_seg=dicom_seg,
                 warnings=self.notes,
+                files=files,
             )
             self.done.add(case_id)
             if measures is not None:
                 self._measure_patient(asked, measures)
 
+    def _prepared(
+        self, record: Mapping[str, Any], item: Mapping[str, Any], pred: MetaTensor, prediction: Path, name: str
+    ) -> dict[str, Path]:
+        """Write what the preparation of a case leaves, if it was prepared."""
+        if "folder" not in record:
+            return {}
+        paths = item["image"]
+        source = paths if isinstance(paths, (str, os.PathLike)) else self._shown(paths)
+        return save_prepared_files(record, source, pred, prediction, name, self.save_prepared)
+
     def _dicom_seg(self, item: Mapping[str, Any], pred: MetaTensor, prediction: Path, name: str) -> Path | None:
         """Write a DICOM SEG if the case came as DICOM."""
-        series = present(item["image"])[0]
+        paths = item["image"]
+        series = paths if isinstance(paths, (str, os.PathLike)) else self._shown(paths)
         if self.dicom_seg is None or not (Path(series).is_dir() or find_dicom_picture(series)):
             return None
         target = prediction.with_name(f"{name}_seg.dcm")

@@ -119,6 +119,6 @@ def _draw_edges(axis: Axes, volume: np.ndarray, plane: int, index: int, spacing:
     part = _cut(volume, plane, index)
     across, down = np.delete(spacing, plane)
     blurred = ndimage.gaussian_filter(part, (EDGE_MM / down, EDGE_MM / across))
-    edges = canny(blurred / max(float(blurred.max()), 1e-6), sigma=0.5, low_threshold=0.04, high_threshold=0.1)
+    edges = canny(blurred, sigma=0.5, mask=part > 0, low_threshold=0.8, high_threshold=0.9, use_quantiles=True)
     rows, columns = np.nonzero(edges)
-    axis.scatter(columns, rows, s=0.6, c=EDGES, marker="s", linewidths=0)
+    axis.scatter(columns, rows, s=1.5, c=EDGES, marker="s", linewidths=0)

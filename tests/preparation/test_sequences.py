@@ -330,7 +330,7 @@ def test_a_channel_that_no_rule_knows_must_be_named(clinic):
 
 def test_studies_of_one_folder_become_cases(tmp_path):
     two_visits(tmp_path)
-    studies = find_studies(tmp_path, SEQUENCES)
+    studies = [*find_studies(tmp_path, SEQUENCES).values()]
     assert [study.name for study in studies] == [f"{tmp_path.name}_20210101", f"{tmp_path.name}_20220101"]
     assert [study.series["flair"].number for study in studies] == [1, 2]
 
@@ -343,7 +343,7 @@ def test_all_studies_that_fail_are_named(tmp_path):
             piece = pydicom.dcmread(file)
             piece.StudyInstanceUID = f"1.2.{ord(name)}"
             piece.save_as(file)
-    lines = input_error(find_studies, tmp_path, SEQUENCES).splitlines()
+    lines = [str(error) for error in find_studies(tmp_path, SEQUENCES).values()]
     assert [line[:2] for line in lines] == ["a:", "b:", "c:"]
 
 
@@ -438,10 +438,10 @@ def test_an_agent_in_a_side_car_means_after_contrast(tmp_path):
 
 def test_numbered_channels_are_named_by_the_data_list(tmp_path):
     write(tmp_path / "images", "p1_0000.nii.gz", "p1_0001.nii.gz", "p2_0000.nii.gz", "p2_0001.nii.gz")
-    for line in input_error(find_studies, tmp_path, SEQUENCES).splitlines():
-        assert_one_line(line, ["none of flair", "--series"])
+    for error in find_studies(tmp_path, SEQUENCES).values():
+        assert_one_line(str(error), ["none of flair", "--series"])
     (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1", "1": "FLAIR"}}), encoding="utf-8")
-    studies = find_studies(tmp_path, SEQUENCES)
+    studies = [*find_studies(tmp_path, SEQUENCES).values()]
     assert [study.series["flair"].name for study in studies] == ["p1_0001.nii.gz", "p2_0001.nii.gz"]
     assert [study.name for study in studies] == [f"{tmp_path.name}_p1", f"{tmp_path.name}_p2"]
 
@@ -449,7 +449,7 @@ def test_numbered_channels_are_named_by_the_data_list(tmp_path):
 def test_files_of_several_patients_are_several_studies(tmp_path):
     write(tmp_path, *(f"{case}_{name}.nii.gz" for case in ("001", "002") for name in ("flair", "t1")))
     assert_one_line(input_error(find_study, tmp_path, SEQUENCES), ["holds 2 studies", "_001", "_002"])
-    studies = find_studies(tmp_path, SEQUENCES)
+    studies = [*find_studies(tmp_path, SEQUENCES).values()]
     assert [(study.name, *taken(study).values()) for study in studies] == [
         (f"{tmp_path.name}_{case}", f"{case}_flair.nii.gz", f"{case}_t1.nii.gz", None, None) for case in ("001", "002")
     ]
@@ -466,7 +466,7 @@ def test_subjects_and_sessions_of_bids_are_studies(tmp_path):
         front = f"sub-{subject}_ses-{session}"
         write(tmp_path / f"sub-{subject}" / f"ses-{session}" / "anat", f"{front}_FLAIR.nii.gz", f"{front}_T1w.nii.gz")
         write(tmp_path / "derivatives" / f"sub-{subject}", f"{front}_desc-preproc_FLAIR.nii.gz")
-    studies = find_studies(tmp_path, SEQUENCES)
+    studies = [*find_studies(tmp_path, SEQUENCES).values()]
     assert [study.name for study in studies] == ["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"]
     assert all(study.series["t1"] for study in studies)
 
@@ -493,7 +493,7 @@ def test_names_never_hold_the_patient_s_name(clinic):
 
 @pytest.mark.skipif(not REAL, reason="set BUNDLES_REAL_DATA to the folder of real images")
 def test_two_visits_of_a_real_patient_are_two_studies():
-    studies = find_studies(Path(REAL) / "brain_raw", SEQUENCES)
+    studies = [*find_studies(Path(REAL) / "brain_raw", SEQUENCES).values()]
     assert [study.name for study in studies] == ["patient01_study1", "patient01_study2"]
     for number, study in enumerate(studies, 1):
         assert taken(study) == {
@@ -506,5 +506,5 @@ def test_two_visits_of_a_real_patient_are_two_studies():
 
 @pytest.mark.skipif(not REAL, reason="set BUNDLES_REAL_DATA to the folder of real images")
 def test_real_files_are_found():
-    for study in find_studies(Path(REAL) / "brain_ms", SEQUENCES):
+    for study in find_studies(Path(REAL) / "brain_ms", SEQUENCES).values():
         assert list(taken(study).values()) == ["flair.nii.gz", "t1.nii.gz", "t1post.nii.gz", "t2.nii.gz"]
