@@ -20,16 +20,3 @@ def test_keys_that_only_some_cases_have_do_not_stop_a_batch(tmp_path):
     batch = list_data_collate(list(flow.parser.get_parsed_content("train#dataset")))
     assert {"image", "label"} <= set(batch) and not {"age", "domain"} & set(batch)
     assert len(batch["image"]) == 2 * BUNDLE.training["patches_per_volume"]
-
-
-@pytest.mark.parametrize("unit", ["micron", "meter"])
-def test_a_head_in_the_wrong_unit_is_refused_before_the_run(tmp_path, unit):
-    path = tmp_path / "flair.nii.gz"
-    image = nib.Nifti1Image(np.ones((40, 48, 6), np.int16), np.diag([1, 1, 3, 1]))
-    image.header.set_xyzt_units(unit)
-    nib.save(image, path)
-    items = [{"case_id": "p1", "image": [str(path)]}]
-    flow = BUNDLE.workflow("inference", output_dir=str(tmp_path / "out"), input=[str(path), None, None, None])
-    extent = flow.parser.get_parsed_content("preflight").keywords["extent_mm"]
-    line = input_error(preflight, [items], ["flair"], tmp_path / "out", extent_mm=extent)
-    assert "it covers" in line and "correct the unit or the voxel size in its header" in line
