@@ -145,7 +145,9 @@ def write_truth(study: RawStudy, folder: str | os.PathLike[str]) -> Path:
     return target
 
 
-def main(folder: str, seed: int = 1, dicom: bool = False, flat: bool = False, truth: str | None = None) -> None:
+def main(
+    folder: str, seed: int = 1, dicom: bool = False, flat: bool = False, truth: str | None = None, coarse: bool = False
+) -> None:
     """Make a raw study on disk.
 
     Args:
@@ -154,8 +156,9 @@ def main(folder: str, seed: int = 1, dicom: bool = False, flat: bool = False, tr
         dicom: write DICOM; else NIfTI with side-cars.
         flat: write all DICOM files into one folder.
         truth: another folder, for lesion label, brain mask and true transforms.
+        coarse: voxels of about 2.5 mm, which is quicker.
     """
-    study = make_raw_study(seed)
+    study = make_raw_study(seed, coarse=coarse)
     if dicom:
         write_dicom(study, folder, flat)
     else:
