@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 
-from shared.backbones.checkpoint import misfits
+from shared.backbones.checkpoint import check_finite, misfits
 from shared.core.errors import InputError, OutputError
 from shared.core.locks import locked
 from shared.core.messages import reason
@@ -96,8 +96,8 @@ class RunCheckpoint:
         """Go on from ``last.pt``.
 
         Raises:
-            InputError: the file cannot be read, belongs to another network, or its training is complete; or the
-                ``model.pt`` beside it belongs to another training.
+            InputError: the file cannot be read, holds NaN, belongs to another network, or its training is complete; or
+                the ``model.pt`` beside it belongs to another training.
         """
         path, best = self.ckpt_dir / LAST, self.ckpt_dir / BEST
         epochs, epoch_length = trainer.state.max_epochs, trainer.state.epoch_length
@@ -114,7 +114,10 @@ class RunCheckpoint:
         try:
             wrong = misfits(self.network.state_dict(), state["network"])
             if not wrong:
+                check_finite(state["network"], str(path))
                 Checkpoint.load_objects(self.objects, state)
+        except InputError:  # a ValueError too
+            raise
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} cannot be resumed ({reason(error)}): {SAME_OPTIONS}") from error
         if wrong:

@@ -16,7 +16,7 @@ from torch import nn
 from shared.backbones.checkpoint import load_weights
 from shared.core.errors import InputError
 from shared.engine.checkpoints import machines_agree
-from shared.engine.run_folder import BEST, LAST, run_of
+from shared.engine.run_folder import BEST, LAST, run_of, save_checkpoint
 from tests.engine.short_run import Run, one_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -245,3 +245,14 @@ def test_a_second_process_cannot_train_in_the_same_folder(tmp_path):
 def test_the_folder_is_free_after_an_error(tmp_path):
     Run(tmp_path).go(die_after=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, BEST]
+
+
+def test_resuming_from_weights_with_nan_is_refused(tmp_path):
+    Run(tmp_path).go(die_after=1)
+    state = torch.load(tmp_path / LAST, weights_only=True)
+    next(iter(state["network"].values())).fill_(float("nan"))
+    save_checkpoint(state, tmp_path / LAST, run_of(tmp_path / LAST))
+    (tmp_path / BEST).unlink(missing_ok=True)
+    with pytest.raises(InputError, match="last.pt: .* hold NaN or infinity") as error:
+        Run(tmp_path, resume=True).go()
+    assert LAST in one_line(error)
