@@ -28,7 +28,7 @@ class RunCheckpoint:
     """Save the state of a training after every epoch, so that it can resume, and its best weights in a separate file.
 
     ``last.pt`` holds network, optimiser, scheduler, epoch and best metric. ``model.pt`` is a plain state_dict of the
-    best validation so far. Both are complete at any moment, also when the process is killed. The folder is locked
+    best validation so far. Both are complete at any moment, also when the process is killed. The folders are locked
     while the trainer runs, and only files that a training wrote are replaced or moved.
 
     Args:
@@ -36,6 +36,7 @@ class RunCheckpoint:
         network, optimizer, lr_scheduler: objects that are trained.
         evaluator: engine that holds the best metric; validates before this handler runs.
         resume: load ``last.pt`` when the training starts, if there is one.
+        output_dir: folder of the training's reports and curves, to lock as well; None for none.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class RunCheckpoint:
         lr_scheduler: Any,
         evaluator: Engine,
         resume: bool = False,
+        output_dir: str | os.PathLike | None = None,
     ) -> None:
         self.ckpt_dir = Path(ckpt_dir).expanduser().absolute()
+        self.folders = [self.ckpt_dir, *([] if output_dir is None else [output_dir])]
         self.network = getattr(network, "module", network)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -73,12 +76,15 @@ class RunCheckpoint:
         StopLine(self.ckpt_dir).attach(trainer)
 
     def start(self, trainer: Any) -> None:
-        """Lock and prepare the folder when the training starts, not when a config is read.
+        """Lock the folders and prepare that of the checkpoints when the training starts, not when a config is read.
 
         A trainer that runs again, as in each round of federated learning, goes on in its folder.
         """
         if idist.get_rank() == 0:
-            self.lock.enter_context(locked(self.ckpt_dir, "training"))
+            with ExitStack() as held:  # a second folder that is in use frees the first one
+                for folder in self.folders:
+                    held.enter_context(locked(folder, "training"))
+                self.lock = held.pop_all()
         if trainer.state.epoch > 0:
             return
         check_ckpt_dir(self.ckpt_dir, self.network, self.resume)
@@ -142,13 +148,13 @@ class RunCheckpoint:
         self.write(LAST, {name: item.state_dict() for name, item in self.objects.items()})
 
     def finish(self, trainer: Any) -> None:
-        """Write the last weights as ``model.pt`` if no validation gave a finite metric, and free the folder."""
+        """Write the last weights as ``model.pt`` if no validation gave a finite metric, and free the folders."""
         if idist.get_rank() == 0 and not (self.ckpt_dir / BEST).exists():
             self.write(BEST, weights_of(self.network))
         self.lock.close()
 
     def fail(self, trainer: Any, error: BaseException) -> None:
-        """Free the folder and pass the error on."""
+        """Free the folders and pass the error on."""
         self.lock.close()
         raise error
 

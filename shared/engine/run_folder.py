@@ -82,17 +82,23 @@ def refuse_foreign(path: Path) -> None:
         raise InputError(f"{path} was not written by a training: give another --ckpt_dir, or move the file away")
 
 
-def check_ckpt_dir(ckpt_dir: str | os.PathLike, network: torch.nn.Module, resume: bool = False) -> None:
+def check_ckpt_dir(
+    ckpt_dir: str | os.PathLike,
+    network: torch.nn.Module,
+    resume: bool = False,
+    output_dir: str | os.PathLike | None = None,
+) -> None:
     """Check before a training that its checkpoints can be written; drafts of killed processes are removed.
 
     Args:
         ckpt_dir: folder for checkpoints; it and its parents need not exist.
         network: network to train; its size gives the size of a checkpoint.
         resume: the training goes on from the checkpoints in the folder, and replaces them.
+        output_dir: folder of the training's reports and curves; None for none.
 
     Raises:
-        InputError: the folder cannot be written, is too small, is in use by another process, or holds a file that would
-            be overwritten though no training wrote it.
+        InputError: the folder cannot be written, is too small, or holds a file that would be overwritten though no
+            training wrote it; or another process uses one of the folders.
     """
     if idist.get_rank() != 0:
         return
@@ -101,9 +107,10 @@ def check_ckpt_dir(ckpt_dir: str | os.PathLike, network: torch.nn.Module, resume
     found = [path for path in (folder / BEST, folder / LAST) if path.is_file()]
     replaced = sum(path.stat().st_size for path in found) if resume else 0
     require(check_output_dir(folder, (needed_bytes(network) - replaced) / 1e6, "--ckpt_dir"))
-    if folder.is_dir():
-        with locked(folder, "training"):
-            pass
+    for used in (folder, *([] if output_dir is None else [Path(output_dir).expanduser()])):
+        if used.is_dir():
+            with locked(used, "training"):
+                pass
     if not (resume and (folder / LAST).exists()):
         for path in found:
             refuse_foreign(path)

@@ -29,6 +29,7 @@ class Run:
         inputs=3,
         samples=4,
         interval=1,
+        output=None,
     ):
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(1)
@@ -42,7 +43,7 @@ class Run:
         self.epochs: list[int] = []
         self.validated: list[int] = []
         self.rates: list[float] = []
-        checkpoint = RunCheckpoint(folder, self.network, self.optimizer, self.scheduler, self.evaluator, resume)
+        checkpoint = RunCheckpoint(folder, self.network, self.optimizer, self.scheduler, self.evaluator, resume, output)
         self.trainer = SupervisedTrainer(
             torch.device("cpu"),
             epochs,

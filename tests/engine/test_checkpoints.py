@@ -221,25 +221,33 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_kept(tmp_path, mon
     assert Run(tmp_path, resume=True, epochs=3).go().epochs == [2, 3]
 
 
-def test_a_second_process_cannot_train_in_the_same_folder(tmp_path):
-    running = Run(tmp_path, epochs=2)
+def go_in_another_process(folder, output) -> str:
+    """Start a training in a process of its own and return what it prints of the error that ends it."""
+    program = (
+        "import sys; from tests.engine.short_run import Run\n"
+        "from shared.core.errors import InputError\n"
+        "try: Run(sys.argv[1], output=sys.argv[2]).go()\n"
+        "except InputError as error: print(error)"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(output)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("other", [("models", "other"), ("other", "out")])
+def test_a_second_process_cannot_train_in_the_same_folder(tmp_path, other):
+    models, output = tmp_path / "models", tmp_path / "out"
+    running = Run(models, epochs=2, output=output)
     messages = []
-
-    def start_another(engine):
-        program = (
-            "import sys; from tests.engine.short_run import Run\n"
-            "from shared.core.errors import InputError\n"
-            "try: Run(sys.argv[1]).go()\n"
-            "except InputError as error: print(error)"
-        )
-        command = [sys.executable, "-c", program, str(tmp_path)]
-        messages.append(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout)
-
-    running.trainer.add_event_handler(Events.EPOCH_COMPLETED(once=1), start_another)
+    running.trainer.add_event_handler(
+        Events.EPOCH_COMPLETED(once=1),
+        lambda: messages.append(go_in_another_process(*(tmp_path / name for name in other))),
+    )
     running.go()
-    assert f"is in use by training (process {os.getpid()} on" in messages[0] and messages[0].count("\n") == 1
-    assert torch.load(tmp_path / LAST, weights_only=True)["trainer"]["iteration"] == 4
-    assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, BEST]
+    folder = models if other[0] == "models" else output
+    assert f"{folder} is in use by training (process {os.getpid()} on" in messages[0] and messages[0].count("\n") == 1
+    assert torch.load(models / LAST, weights_only=True)["trainer"]["iteration"] == 4
+    assert sorted(path.name for path in models.iterdir()) == [LAST, BEST]
+    assert list(output.iterdir()) == [] and list((tmp_path / "other").glob("*")) == []
 
 
 def test_the_folder_is_free_after_an_error(tmp_path):

@@ -17,6 +17,7 @@ from shared.engine import run_folder
 from shared.engine.recipes import ship
 from shared.engine.run_folder import BEST, LAST, check_ckpt_dir, clear_folder, needed_bytes, run_of, save_checkpoint
 from tests.bundles.running import files
+from tests.core.test_locks import hold
 from tests.engine.short_run import Run, one_line
 
 
@@ -139,6 +140,16 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_training(tmp_path):
     with pytest.raises(InputError, match="give another --ckpt_dir") as error:
         check_ckpt_dir(tmp_path / "file" / "models", nn.Linear(1, 1))
     one_line(error)
+
+
+@pytest.mark.parametrize("held", ["models", "out"])
+def test_a_folder_in_use_is_named_before_the_training(tmp_path, held):
+    with hold(tmp_path / held) as holder:
+        with pytest.raises(InputError, match=f"is in use by training .process {holder.pid} ") as error:
+            check_ckpt_dir(tmp_path / "models", nn.Linear(1, 1), output_dir=tmp_path / "out")
+        holder.communicate()
+    assert str(tmp_path / held) in one_line(error)
+    check_ckpt_dir(tmp_path / "models", nn.Linear(1, 1), output_dir=tmp_path / "out")
 
 
 def test_other_processes_than_the_first_leave_the_folder_alone(tmp_path, monkeypatch):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ignite.distributed as idist
 import pytest
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from shared.core.errors import InputError
 from shared.engine.tensorboard import TensorBoard
 
 
@@ -38,4 +39,18 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch, loss):
     engine = Engine(lambda engine, batch: {"loss": 1.0})
     TensorBoard(tmp_path, loss=loss).attach(engine)
     engine.run([1])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("loss", [True, False])
+def test_a_training_that_is_refused_leaves_no_file(tmp_path, loss):
+    engine = Engine(lambda engine, batch: {"loss": 1.0})
+    TensorBoard(tmp_path, loss=loss).attach(engine)
+
+    @engine.on(Events.STARTED)
+    def refuse():
+        raise InputError("in use")
+
+    with pytest.raises(InputError):
+        engine.run([1])
     assert list(tmp_path.iterdir()) == []
