@@ -1,4 +1,4 @@
-"""Writing masks: NIfTI with the transforms of the scan, PNG in the size of the picture."""
+"""Writing masks, and maps on their grid: NIfTI with the transforms of the scan, PNG in the size of the picture."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from shared.io.nifti import mm_affine
 QFORM = ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 SFORM = ("sform_code", "srow_x", "srow_y", "srow_z")
 SPACE = (*QFORM, *SFORM, "xyzt_units")
+FULL_SCALE = 32000  # of a scan's stored integers
 
 
 def save_prediction(pred: MetaTensor, folder: str | os.PathLike, case_id: str, kind: str = "seg") -> Path:
@@ -83,6 +84,29 @@ def save_probabilities(maps: MetaTensor, folder: str | os.PathLike, case_id: str
     return target
 
 
+def save_scan(image: MetaTensor, folder: str | os.PathLike, case_id: str, kind: str) -> Path:
+    """Write a scan as ``<folder>/<case_id>/<case_id>_<kind>.nii.gz``, with the transforms of the scan it lies on.
+
+    Args:
+        image: (1, X, Y, Z), at least 0, with its affine (RAS, mm).
+        folder: output folder; created if absent.
+        case_id: name of the case.
+        kind: ends the file's name, such as the name of the sequence.
+
+    Returns:
+        The path; int16 NIfTI whose slope gives 32000 steps. Zero stays zero.
+    """
+    values = torch.as_tensor(image).detach().cpu().float().numpy()[0]
+    slope = float(values.max()) / FULL_SCALE or 1.0
+    stored = np.rint(values / slope).astype(np.int16)
+    written = _nifti(stored, np.asarray(image.affine.cpu(), float), image.meta.get("filename_or_obj"))
+    written.header.set_slope_inter(slope, 0)
+    target = Path(folder) / case_id / f"{case_id}_{kind}.nii.gz"
+    with whole(target) as draft:
+        nib.save(written, draft)
+    return target
+
+
 def is_picture(pred: torch.Tensor) -> bool:
     """Return True for a prediction (1, H, W), False for one of a volume."""
     return pred.ndim == 3 and len(pred) == 1
@@ -99,7 +123,7 @@ def _nifti(values: np.ndarray, affine: np.ndarray, source: Any) -> nib.Nifti1Ima
         return image
     kind = nib.Nifti2Image if isinstance(reference.header, nib.Nifti2Header) else nib.Nifti1Image
     header = kind.header_class(endianness=reference.header.endianness)
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(values.dtype)
     for field in SPACE:
         header[field] = reference.header[field]
     header["pixdim"][:4] = reference.header["pixdim"][:4]

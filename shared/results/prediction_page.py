@@ -53,7 +53,7 @@ def write_prediction_page(
         return write_report(
             page_path(folder, TITLE),
             TITLE,
-            prediction_records(entries, failed, folder),
+            prediction_records(entries, failed),
             about,
             remarks=_remarks(len(entries), len(done), stopped),
             files={"table of the figures (CSV)": TABLE, "index (JSON)": INDEX, "failed cases (JSON)": FAILED},

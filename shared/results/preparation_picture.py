@@ -20,8 +20,13 @@ from shared.results.slices import radiological
 BRAIN, EDGES, RESULT = "#3fb8ff", "#ffb000", "#ff5a1f"
 PAPER, INK = "black", "#e8e8e8"
 HEIGHTS = (0.3, 0.5, 0.7)  # of the axial slices, between the lowest and the highest slice of the brain
-WIDTH = 2.6  # inches per slice
-EDGE_MM = 1.5  # standard deviation of the blur before edges are sought
+WIDTH, DPI = 13.0, 90  # inches; pixels per inch
+PIXEL = 1.0  # mm, of the slices as shown
+HEAD = 0.15  # of the brightest tissue: what is brighter is head
+MARGIN = 5.0  # mm round the head
+EDGE_MM = 2.0  # standard deviation of the blur before edges are sought
+RIM_MM = 4.0  # at the border of a sequence no edges are sought: the brain mask has cut it there, wherever it lies
+SHARPEST = 0.93, 0.86  # quantiles of the gradient at which an edge begins and ends
 
 
 def save_preparation_picture(
@@ -55,33 +60,47 @@ def save_preparation_picture(
     turned = radiological(stacked, affine, "LPS")
     spacing = voxel_sizes(np.asarray(turned.affine, float))
     reference, brain, result, *others = turned.numpy()
-    cuts = _cuts(brain > 0)
     white = float(np.percentile(reference[reference > 0], 99)) if (reference > 0).any() else 1.0
-
-    rows = 1 + len(names)
-    shape, top, bottom = reference.shape, 0.45 + 0.18 * len(warnings), 0.3  # inches
-    height = WIDTH * max(shape[1] * spacing[1] / (shape[0] * spacing[0]), 0.6)
+    box = _head_box(reference > HEAD * white, brain > 0, spacing)
+    reference, brain, result = reference[box], brain[box], result[box]
+    cuts = _cuts(brain > 0)
+    shown = [_cut(reference, cut, spacing) for cut in cuts]
+    rows, top, bottom = 1 + len(names), 0.45 + 0.18 * len(warnings), 0.3  # inches
+    widths = [part.shape[1] for part in shown]
+    height = WIDTH * max(part.shape[0] for part in shown) / sum(widths)
     total = rows * height + top + bottom
-    figure = Figure(figsize=(WIDTH * len(cuts), total), dpi=90, facecolor=PAPER)
-    grid = figure.subplots(rows, len(cuts), squeeze=False)
+    figure = Figure(figsize=(WIDTH, total), dpi=DPI, facecolor=PAPER)
+    grid = figure.subplots(rows, len(cuts), squeeze=False, width_ratios=widths)
     figure.subplots_adjust(0.005, bottom / total, 0.995, 1 - top / total, wspace=0.02, hspace=0.02)
     figure.suptitle(literal(title), y=1 - 0.1 / total, va="top", color=INK, fontsize=11)
     figure.text(0.5, 1 - 0.36 / total, literal("\n".join(warnings)), va="top", ha="center", color=EDGES, fontsize=9)
     for row, axes in enumerate(grid):
-        for axis, (plane, index) in zip(axes, cuts):
-            _show(axis, reference, plane, index, spacing, white)
+        for axis, cut, image in zip(axes, cuts, shown):
+            axis.imshow(image, cmap="gray", vmin=0, vmax=white)
+            axis.set_axis_off()
+            axis.autoscale(False)
             if row == 0:
-                _contour(axis, brain, plane, index, BRAIN)
-                _contour(axis, result, plane, index, RESULT)
+                _draw_contour(axis, _cut(brain, cut, spacing), BRAIN)
+                _draw_contour(axis, _cut(result, cut, spacing), RESULT)
             else:
-                _draw_edges(axis, others[row - 1], plane, index, spacing)
+                _draw_edges(axis, _cut(others[row - 1][box], cut, spacing))
         label = "brain and result" if row == 0 else f"edges of {names[row - 1]}"
-        axes[0].text(0.02, 0.98, literal(label), color=INK, fontsize=9, va="top", transform=axes[0].transAxes)
+        figure.text(0.008, 1 - (top + row * height) / total, literal(label), va="top", color=INK, fontsize=9)
     entries = [Line2D([], [], color=BRAIN, label="brain"), Line2D([], [], color=RESULT, label="result")]
     if names:
         entries.append(Line2D([], [], color=EDGES, label="edges of the registered sequence"))
     figure.legend(handles=entries, loc="lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=9)
     return save_figure(path, figure, facecolor=PAPER)
+
+
+def _head_box(head: np.ndarray, brain: np.ndarray, spacing: np.ndarray) -> tuple[slice, ...]:
+    """Return the box round head and brain; single bright voxels in the background do not count."""
+    head = ndimage.binary_opening(head) | brain
+    found = ndimage.find_objects(head.astype(np.uint8))
+    if not found:
+        return (slice(None),) * head.ndim
+    margins = np.ceil(MARGIN / spacing).astype(int)
+    return tuple(slice(max(span.start - more, 0), span.stop + more) for span, more in zip(found[0], margins))
 
 
 def _cuts(brain: np.ndarray) -> list[tuple[int, int]]:
@@ -96,29 +115,28 @@ def _cuts(brain: np.ndarray) -> list[tuple[int, int]]:
     return [*axial, (1, sum(spans[1]) // 2), (0, int(spans[0][0] + 0.42 * (spans[0][1] - spans[0][0])))]
 
 
-def _cut(volume: np.ndarray, plane: int, index: int) -> np.ndarray:
-    """Return a slice with its rows from top to bottom."""
+def _cut(volume: np.ndarray, cut: tuple[int, int], spacing: np.ndarray) -> np.ndarray:
+    """Return a slice with pixels of 1 mm, its rows from top to bottom."""
+    plane, index = cut
     part = volume.take(index, axis=plane)
+    part = ndimage.zoom(part, np.delete(spacing, plane) / PIXEL, order=1, mode="nearest", grid_mode=True)
     return part.T if plane == 2 else part.T[::-1]
 
 
-def _show(axis: Axes, volume: np.ndarray, plane: int, index: int, spacing: np.ndarray, white: float) -> None:
-    across, down = np.delete(spacing, plane)
-    axis.imshow(_cut(volume, plane, index), cmap="gray", vmin=0, vmax=white, aspect=float(down / across))
-    axis.set_axis_off()
-    axis.autoscale(False)
+def _draw_contour(axis: Axes, mask: np.ndarray, colour: str) -> None:
+    if (mask > 0.5).any():
+        axis.contour(mask, [0.5], colors=colour, linewidths=1.0)
 
 
-def _contour(axis: Axes, mask: np.ndarray, plane: int, index: int, colour: str) -> None:
-    part = _cut(mask, plane, index)
-    if part.any():
-        axis.contour(part, [0.5], colors=colour, linewidths=1.0)
-
-
-def _draw_edges(axis: Axes, volume: np.ndarray, plane: int, index: int, spacing: np.ndarray) -> None:
-    part = _cut(volume, plane, index)
-    across, down = np.delete(spacing, plane)
-    blurred = ndimage.gaussian_filter(part, (EDGE_MM / down, EDGE_MM / across))
-    edges = canny(blurred, sigma=0.5, mask=part > 0, low_threshold=0.8, high_threshold=0.9, use_quantiles=True)
+def _draw_edges(axis: Axes, image: np.ndarray) -> None:
+    inside = ndimage.binary_fill_holes(image > 0)
+    if not inside.any():
+        return
+    # beyond the border the nearest voxel goes on, so that the border itself is no edge
+    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    blurred = ndimage.gaussian_filter(image[tuple(nearest)], EDGE_MM / PIXEL)
+    core = ndimage.binary_erosion(inside, iterations=round(RIM_MM / PIXEL))
+    high, low = SHARPEST
+    edges = canny(blurred, sigma=0.5, mask=core, low_threshold=low, high_threshold=high, use_quantiles=True)
     rows, columns = np.nonzero(edges)
     axis.scatter(columns, rows, s=1.5, c=EDGES, marker="s", linewidths=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from shared.core.files import whole, write_atomic
-from shared.io.masks import save_prediction
+from shared.core.files import write_atomic
+from shared.io.masks import save_prediction, save_scan
 from shared.io.sources import load_volume
 from shared.preparation.cache import BRAIN, RECORD, read_case
 from shared.preparation.load import META
@@ -54,7 +53,7 @@ def save_prepared_files(
         pred: the label map on its grid, (1, X, Y, Z).
         prediction: file of the label map; the others lie beside it.
         name: of the case.
-        sequences: also copy the prepared sequences.
+        sequences: also write the prepared sequences.
 
     Returns:
         By kind ("preparation", "brain", "preparation_picture" and names of sequences), the files.
@@ -81,8 +80,7 @@ def save_prepared_files(
         record["warnings"],
     )
     if sequences:
-        for other in cached.scans:
-            files[other] = folder / f"{name}_{other}.nii"
-            with whole(files[other]) as draft:
-                shutil.copyfile(cached.folder / f"{other}.nii", draft)
+        for other, scan in cached.scans.items():
+            on_grid = MetaTensor(torch.from_numpy(scan.voxels)[None], meta=pred.meta)
+            files[other] = save_scan(on_grid, folder.parent, name, other)
     return files

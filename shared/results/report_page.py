@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from shared.core.files import write_atomic
 from shared.results.thumbnails import kept_thumbnails, thumbnail
@@ -42,6 +41,7 @@ class Record:
         figures: heading of a column -> number, text, list of numbers, or None. Cases may have different columns.
         text: the sentence that belongs to the case.
         overlay: picture to show small, relative to the page's folder; None for none.
+        preparation: picture of the preparation, shown smaller below the overlay; None for none.
         files: text of a link -> file, relative to the page's folder.
         inputs: paths of the input.
         notes: what a reader should know about the case, one sentence each.
@@ -53,6 +53,7 @@ class Record:
     figures: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
     overlay: str | None = None
+    preparation: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     inputs: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -88,8 +89,8 @@ def write_report(
     """Write the page.
 
     It holds its style, its script and small copies of the overlays, and asks for nothing from the network. Links are
-    relative, so that the folder can be moved. The time is linear in the number of cases; of each case only the overlay
-    is read, and only if it changed since the page was last written.
+    relative, so that the folder can be moved. The time is linear in the number of cases; of each case only the
+    pictures are read, and only if they changed since the page was last written.
 
     Args:
         path: file to write; its folder is the one that the records' files are relative to.
@@ -115,7 +116,7 @@ def write_report(
     template = _environment().get_template(TEMPLATE)
     page = template.render(
         title=title,
-        mark=Markup(MARK).format(_kind(title)),
+        kind=_kind(title),
         about=about or About(),
         date=time.strftime("%Y-%m-%d %H:%M %Z").strip(),
         remarks=list(remarks),
@@ -127,7 +128,7 @@ def write_report(
         summary=_summary(records, numeric, formats),
         tables={heading: _table(table) for heading, table in (tables or {}).items() if table},
         files=_links(files or {}, path.parent),
-        pictures=any(row["thumbnail"] for row in rows),
+        pictures=any(row["pictures"] for row in rows),
         linked=any(row["files"] for row in rows),
     )
     return write_atomic(path, page.encode("utf-8", "replace"))  # a file name may hold bytes that are not UTF-8
@@ -198,8 +199,11 @@ def _row(
             for heading, is_number in numeric.items()
         ],
         "files": _links(record.files, folder),
-        "thumbnail": thumbnail(folder, record.overlay, kept) if record.overlay else None,
-        "overlay": href(record.overlay) if record.overlay else "",
+        "pictures": [
+            (kind, href(relative), small)
+            for kind, relative in (("overlay", record.overlay), ("preparation", record.preparation))
+            if relative and (small := thumbnail(folder, relative, kept))
+        ],
     }
 
 

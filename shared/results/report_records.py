@@ -15,45 +15,42 @@ from shared.results.report_page import About, Record
 FILES = {  # key of an entry of predictions.json -> text of the link
     "prediction": "mask",
     "overlay": "overlay",
-    "probability": "probability map",
     "probabilities": "probability map",
     "dicom_seg": "DICOM SEG",
-    "preparation": "preparation",
+    "preparation_picture": "preparation",
+    "brain": "brain mask",
+    "preparation": "record (JSON)",
 }
-PREPARATION = "preparation.json"
 UNITS = {"ml": "mL", "g": "g", "px": "px", "cm2": "cm²", "mm": "mm", "voxels": "voxels"}
 ABBREVIATIONS = {"lv": "LV", "rv": "RV"}
 UNKNOWN_SIZE = "The voxel size is unknown: measured in voxels."
 
 
-def prediction_records(
-    entries: Iterable[Mapping[str, Any]], failures: Mapping[str, str], folder: str | os.PathLike
-) -> list[Record]:
+def prediction_records(entries: Iterable[Mapping[str, Any]], failures: Mapping[str, str]) -> list[Record]:
     """Return the records of all cases of an output folder, failed ones first.
 
     Args:
         entries: as ``predictions.json`` lists them.
         failures: name of a failed case -> what is wrong with it.
-        folder: the output folder.
 
     """
     failed = [Record(case_id, failed=problem) for case_id, problem in failures.items()]
-    return [*failed, *(_prediction(entry, Path(folder)) for entry in entries)]
+    return [*failed, *map(_prediction, entries)]
 
 
-def _prediction(entry: Mapping[str, Any], folder: Path) -> Record:
+def _prediction(entry: Mapping[str, Any]) -> Record:
     measures = entry.get("measures") or {}
     notes = [f"Missing: {', '.join(entry['missing'])}."] if entry.get("missing") else []
     if any(key.endswith("_voxels") for key in measures):
         notes.append(UNKNOWN_SIZE)
     notes += [str(warning) for warning in entry.get("warnings") or ()]
     files = {text: str(entry[key]) for key, text in FILES.items() if isinstance(entry.get(key), str)}
-    files.setdefault(FILES["preparation"], (Path(entry["prediction"]).parent / PREPARATION).as_posix())
     return Record(
         case_id=str(entry["case_id"]),
         figures={heading(str(key)): value for key, value in measures.items()},
         text=entry.get("text") or "",
         overlay=entry.get("overlay"),
+        preparation=entry.get("preparation_picture"),
         files=files,
         inputs=[path for path in entry["image"] if path],
         notes=notes,
@@ -79,7 +76,7 @@ def evaluation_records(
         figures |= {name: row.get(column) for column, (name, _) in report.headings().items()}
         overlay = overlays.get(case_id)
         files = {"overlay": overlay} if overlay else {}
-        records.append(Record(case_id, figures, row.get("text") or "", overlay, files))
+        records.append(Record(case_id, figures, row.get("text") or "", overlay, files=files))
     return records
 
 

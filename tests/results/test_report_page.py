@@ -193,12 +193,28 @@ def test_figures_are_readable(tmp_path):
 def test_notes_say_what_is_missing_and_which_unit_is_unknown(tmp_path):
     entry = {"case_id": "a", "image": ["/flair.nii", None], "missing": ["t1"], "prediction": "a/a_seg.nii.gz"}
     entry |= {"overlay": None, "measures": {"lesion_volume_voxels": 7}, "warnings": ["No pixel spacing."], "text": "s"}
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "preparation.json").write_text("{}", encoding="utf-8")
-    (record,) = prediction_records([entry], {}, tmp_path)
+    (record,) = prediction_records([entry], {})
     assert record.notes[0] == "Missing: t1." and "voxels" in record.notes[1] and record.notes[2] == "No pixel spacing."
     page = Page(write_report(tmp_path / "p.html", "t", [record]))
-    assert page.links == ["a/preparation.json"] and "/flair.nii" in page.column("case")[0]
+    assert "/flair.nii" in page.column("case")[0]
+
+
+def test_a_prepared_case_shows_how_it_was_prepared_and_links_its_files(tmp_path):
+    files = {"preparation": "a_preparation.json", "brain": "a_brain.nii.gz", "probabilities": "a_probabilities.nii.gz"}
+    entry = {"case_id": "a", "image": ["/flair.nii"], "missing": [], "prediction": "a_seg.nii.gz"}
+    entry |= {"overlay": picture(tmp_path / "a_overlay.png"), "warnings": ["the scan cuts the brain off"], **files}
+    entry["preparation_picture"] = picture(tmp_path / "a_preparation.png", seed=1)
+    for name in files.values():
+        (tmp_path / name).touch()
+    other = {"case_id": "b", "image": ["/b.nii"], "prediction": "b_seg.nii.gz", "overlay": None}
+    page = Page(write_report(tmp_path / "p.html", "t", prediction_records([entry, other], {})))
+    overlay, preparation = page.pictures
+    assert (overlay["alt"], preparation["alt"]) == ("Overlay of case a", "Preparation of case a")
+    assert overlay["src"] != preparation["src"]
+    assert sorted(set(page.links)) == sorted([*files.values(), "a_overlay.png", "a_preparation.png"])
+    for text in ("probability map", "brain mask", "preparation", "record (JSON)"):
+        assert text in page.column("files")[0] and text not in page.column("files")[1]
+    assert page.column("notes") == ["the scan cuts the brain off", ""]
 
 
 def test_a_second_run_adds_its_cases_and_keeps_the_failed_ones(tmp_path):
