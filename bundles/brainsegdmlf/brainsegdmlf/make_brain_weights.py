@@ -27,7 +27,8 @@ from shared.core.files import whole  # noqa: E402
 from shared.preparation.brain import LARGEST_DISTANCE, UNIT, BrainDistance  # noqa: E402
 
 HELD_OUT = (16, 17, 18, 19)  # heads for validation
-LEARNING_RATE, WARM_UP = 3e-3, 50
+CYCLES = ((1500, 3e-3), (1800, 2e-3))  # steps with one scan each, highest learning rate
+WARM_UP = 50  # steps
 SAVE_EVERY, VALIDATE_EVERY, VALIDATION_SCANS = 100, 200, 16
 VALIDATION_SEED = 1_000_000
 
@@ -59,23 +60,27 @@ def validate(network: torch.nn.Module, scans: AnyContrastScans) -> list[float]:
     return found
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Return the learning rate of a step: a linear warm-up, then half a cosine to zero."""
-    if step < WARM_UP:
-        return LEARNING_RATE * (step + 1) / WARM_UP
-    return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (steps - WARM_UP)))
+def learning_rate(step: int) -> float:
+    """Return the learning rate of a step: in each cycle a linear warm-up, then half a cosine to zero."""
+    for length, highest in CYCLES:
+        if step < length:
+            if step < WARM_UP:
+                return highest * (step + 1) / WARM_UP
+            return highest * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (length - WARM_UP)))
+        step -= length
+    return 0.0
 
 
-def main(heads_dir: str, work_dir: str, steps: int = 1500, output: str = str(BUNDLE / "models" / "brain.pt")) -> None:
+def main(heads_dir: str, work_dir: str, output: str = str(BUNDLE / "models" / "brain.pt")) -> None:
     """Train and write the weights.
 
     Args:
         heads_dir: label maps of heads, see `load_heads`.
         work_dir: folder of the training's state.
-        steps: scans to train on, one per step.
         output: file of the weights.
     """
     set_determinism(0)
+    steps = sum(length for length, _ in CYCLES)
     numbers = range(len(sorted(Path(heads_dir).glob("head_*.nii.gz"))))
     heads, tissues = load_heads(heads_dir, [number for number in numbers if number not in HELD_OUT])
     validation = AnyContrastScans(load_heads(heads_dir, HELD_OUT)[0], tissues, VALIDATION_SCANS, VALIDATION_SEED)
@@ -83,7 +88,7 @@ def main(heads_dir: str, work_dir: str, steps: int = 1500, output: str = str(BUN
 
     network = BrainDistance().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=CYCLES[0][1], weight_decay=1e-4)
     parts = {"network": network, "average": average, "optimizer": optimizer}
     state, first = Path(work_dir) / "brain_training.pt", 0
     if state.exists():
@@ -96,7 +101,7 @@ def main(heads_dir: str, work_dir: str, steps: int = 1500, output: str = str(BUN
     progress = tqdm(loader, initial=first, total=steps, mininterval=10)
     for step, batch in enumerate(progress, first):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
+            group["lr"] = learning_rate(step)
         image = batch["image"].contiguous(memory_format=torch.channels_last_3d)
         loss = distance_loss(network(image), batch["distance"], batch["seen"])
         optimizer.zero_grad()

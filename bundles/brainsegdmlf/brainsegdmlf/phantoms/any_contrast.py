@@ -1,7 +1,7 @@
 """Synthetic scans of any contrast, made from label maps of whole heads, to train the brain extraction.
 
 As in SynthSeg (Billot 2023) and SynthStrip (Hoopes 2022), every label gets a random intensity, so that a network cannot
-rely on any contrast. In half of the scans the intensities follow a real sequence instead. Then come surface coils,
+rely on any contrast. In most scans the intensities follow a real sequence instead. Then come surface coils,
 thick slices, a limited field of view, lesions, noise, and in some scans a stripped skull.
 """
 
@@ -34,6 +34,7 @@ TISSUES = {  # of each class of the head maps, by its name without "left" and "r
     512: "cord", 514: "vein", 515: "bone", 516: "marrow", 530: "white",
 }  # fmt: skip
 NOT_BRAIN = ("CSF", "optic chiasm")  # the fluid around the brain; a chiasm would draw the mask towards the orbits
+REALISTIC = 0.7  # share of scans whose intensities follow a real sequence
 OUTSIDE = 500  # FreeSurfer numbers from here on lie outside the brain
 SEQUENCES = {  # typical intensities, of the brightest tissue
     "t1": dict(air=0, csf=0.15, grey=0.5, white=0.7, vessel=0.5, eye=0.15, soft=0.45, muscle=0.4, mucosa=0.5,
@@ -228,10 +229,9 @@ def _sample(volume: torch.Tensor, places: Array, mode: str) -> Array:
 def _intensities(rng: np.random.Generator, tissues: Sequence[str]) -> tuple[Array, Array]:
     """Draw the mean and the spread of every label: at random, or as in a real sequence."""
     kinds = sorted(set(tissues))
-    if rng.random() < 0.5:
-        # left and right are drawn apart; so are the nuclei of the brain
-        means = rng.uniform(0, 1, len(tissues))
-        if rng.random() < 0.5:
+    if rng.random() > REALISTIC:
+        means = rng.uniform(0, 1, len(tissues))  # left and right are drawn apart; so are the nuclei of the brain
+        if rng.random() < 0.6:
             by_kind = dict(zip(kinds, rng.uniform(0, 1, len(kinds))))
             means = np.array([by_kind[kind] for kind in tissues]) + rng.normal(0, 0.05, len(tissues))
         if rng.random() < 0.8:
