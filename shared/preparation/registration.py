@@ -30,6 +30,7 @@ LIFTS = (-40, -20, 0, 20, 40)  # mm along the body: scans cut the head at differ
 STARTS, FINALISTS = 5, 2  # positions that are refined at the coarse and at the middle resolution
 APART, FINALISTS_APART = 8.0, 3.0  # mm; positions closer than this count as one
 ITERATIONS = 60
+FINE_STEPS = (1.0, 0.5, 0.25)  # mm; first steps of the refinements at the fine resolution
 CLEAR_GAIN = 0.015  # of the score; the headers are kept where a registration improves on them by less
 DISPLACED = 6.0  # mm; a right position is clearly better than its neighbours at this distance
 LEAST_QUALITY = 0.02  # between wrong and right positions, see `Registration.quality`
@@ -90,7 +91,9 @@ def register(moving: Scan, fixed: Scan) -> Registration:
     finalists = _best(middle, found, FINALISTS, FINALISTS_APART)
     found = [(one.start, _refine(middle, one.matrix, 0.5, step=2.0, last_step=0.05)) for one in finalists]
     start, matrix, _ = _best(middle, found, 1, 0.0)[0]
-    matrix = _refine(fine, matrix, 0.3, step=0.5, last_step=0.01)
+    for step in FINE_STEPS:  # the sampled metric is noisy, so a result counts only where it is better
+        again = _refine(fine, matrix, 0.3, step, last_step=0.01)
+        matrix = again if fine.score(again) > fine.score(matrix) else matrix
     if fine.score(matrix) < (1 + CLEAR_GAIN) * fine.score(np.eye(4)):
         start, matrix = "kept", np.eye(4)
     quality = _quality(fine, matrix)
