@@ -2,7 +2,7 @@
 
     python bundles/brainsegdmlf/brainsegdmlf/make_brain_weights.py --heads_dir FOLDER --work_dir FOLDER
 
-``heads_dir`` holds label maps of whole heads (docs/experiments.md says where from). The training saves its state in
+``heads_dir`` holds label maps of whole heads (docs/data_license.txt says where from). The training saves its state in
 ``work_dir`` every 100 steps and goes on from there when the command is repeated.
 """
 
@@ -27,7 +27,7 @@ from shared.core.files import whole  # noqa: E402
 from shared.preparation.brain import LARGEST_DISTANCE, UNIT, BrainDistance  # noqa: E402
 
 HELD_OUT = (16, 17, 18, 19)  # heads for validation
-CYCLES = ((1500, 3e-3), (1800, 2e-3))  # steps with one scan each, highest learning rate
+CYCLES = ((1500, 3e-3), (1400, 2e-3))  # steps with one scan each, highest learning rate
 WARM_UP = 50  # steps
 SAVE_EVERY, VALIDATE_EVERY, VALIDATION_SCANS = 100, 200, 16
 VALIDATION_SEED = 1_000_000
