@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from brainsegdmlf.phantoms.raw_study import make_raw_study, write_dicom, write_nifti
 from monai.bundle import __main__ as bundle_verbs
 
 from shared import __main__ as verbs
@@ -143,6 +144,10 @@ def home(tmp_path_factory) -> Path:
     shutil.copy(folder / "data" / "chests" / "p0.png", scans / "chest.png")
     heart = make_heart(0)[0]
     nib.save(nib.Nifti1Image(heart, np.diag([1.5, 1.5, 8, 1])), scans / "heart.nii.gz")
+    raw = make_raw_study(1, ("flair", "t1"), coarse=True)
+    write_dicom(raw, scans / "study")
+    for patient in ("p1", "p2"):  # of one content, so that the second one is found prepared
+        write_nifti(raw, scans / "studies" / patient)
     shutil.copy(RADIOGRAPH, scans / "dicom" / "chest.dcm")
     save_series(scans / "dicom" / "heart", np.clip(heart, 0, None), np.diag([1.5, 1.5, 8.0, 1]))
     return folder

@@ -25,8 +25,12 @@ PIXEL = 1.0  # mm, of the slices as shown
 HEAD = 0.15  # of the brightest tissue: what is brighter is head
 MARGIN = 5.0  # mm round the head
 EDGE_MM = 2.0  # standard deviation of the blur before edges are sought
-RIM_MM = 4.0  # at the border of a sequence no edges are sought: the brain mask has cut it there, wherever it lies
-SHARPEST = 0.93, 0.86  # quantiles of the gradient at which an edge begins and ends
+RIM = 4  # pixels: at the border of a sequence no edges are sought: the brain mask has cut it there, wherever it lies
+STEEP = (
+    0.05,
+    0.08,
+)  # per mm, of the sequence's contrast: an edge is steeper than the first, at one place than the second
+SOBEL = 8  # of canny, which multiplies gradients by it
 
 
 def save_preparation_picture(
@@ -83,7 +87,7 @@ def save_preparation_picture(
                 _draw_contour(axis, _cut(brain, cut, spacing), BRAIN)
                 _draw_contour(axis, _cut(result, cut, spacing), RESULT)
             else:
-                _draw_edges(axis, _cut(others[row - 1][box], cut, spacing))
+                _draw_edges(axis, others[row - 1][box], cut, spacing)
         label = "brain and result" if row == 0 else f"edges of {names[row - 1]}"
         figure.text(0.008, 1 - (top + row * height) / total, literal(label), va="top", color=INK, fontsize=9)
     entries = [Line2D([], [], color=BRAIN, label="brain"), Line2D([], [], color=RESULT, label="result")]
@@ -118,7 +122,10 @@ def _cuts(brain: np.ndarray) -> list[tuple[int, int]]:
 def _cut(volume: np.ndarray, cut: tuple[int, int], spacing: np.ndarray) -> np.ndarray:
     """Return a slice with pixels of 1 mm, its rows from top to bottom."""
     plane, index = cut
-    part = volume.take(index, axis=plane)
+    return _fine(volume.take(index, axis=plane), plane, spacing)
+
+
+def _fine(part: np.ndarray, plane: int, spacing: np.ndarray) -> np.ndarray:
     part = ndimage.zoom(part, np.delete(spacing, plane) / PIXEL, order=1, mode="nearest", grid_mode=True)
     return part.T if plane == 2 else part.T[::-1]
 
@@ -128,15 +135,20 @@ def _draw_contour(axis: Axes, mask: np.ndarray, colour: str) -> None:
         axis.contour(mask, [0.5], colors=colour, linewidths=1.0)
 
 
-def _draw_edges(axis: Axes, image: np.ndarray) -> None:
-    inside = ndimage.binary_fill_holes(image > 0)
+def _draw_edges(axis: Axes, volume: np.ndarray, cut: tuple[int, int], spacing: np.ndarray) -> None:
+    plane, index = cut
+    part = volume.take(index, axis=plane)
+    inside = ndimage.binary_fill_holes(part > 0)
     if not inside.any():
         return
     # beyond the border the nearest voxel goes on, so that the border itself is no edge
-    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    blurred = ndimage.gaussian_filter(image[tuple(nearest)], EDGE_MM / PIXEL)
-    core = ndimage.binary_erosion(inside, iterations=round(RIM_MM / PIXEL))
-    high, low = SHARPEST
-    edges = canny(blurred, sigma=0.5, mask=core, low_threshold=low, high_threshold=high, use_quantiles=True)
-    rows, columns = np.nonzero(edges)
-    axis.scatter(columns, rows, s=1.5, c=EDGES, marker="s", linewidths=0)
+    sampling = np.delete(spacing, plane)
+    nearest = ndimage.distance_transform_edt(~inside, sampling, return_distances=False, return_indices=True)
+    blurred = ndimage.gaussian_filter(_fine(part[tuple(nearest)], plane, spacing), EDGE_MM / PIXEL)
+    core = ndimage.binary_erosion(_fine(inside.astype(np.float32), plane, spacing) > 0.5, iterations=RIM)
+    contrast = float(np.ptp(np.percentile(blurred[core], (5, 95)))) if core.any() else 0.0
+    if contrast > 0:
+        low, high = (SOBEL * steep * PIXEL for steep in STEEP)
+        edges = canny(blurred / contrast, sigma=0.5, mask=core, low_threshold=low, high_threshold=high)
+        rows, columns = np.nonzero(edges)
+        axis.scatter(columns, rows, s=1.5, c=EDGES, marker="s", linewidths=0)

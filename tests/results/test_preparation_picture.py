@@ -50,20 +50,24 @@ def test_every_sequence_has_a_row_of_its_edges(tmp_path):
     assert painted(one[-added:], EDGES).sum() > 100 and not painted(one[-added:], BRAIN).any()
 
 
+def middle_edges(path: Path, registered: np.ndarray) -> tuple[np.ndarray, float]:
+    """Columns of the edges in the middle axial slice, 158 mm wide with its margin; pixels per mm."""
+    picture = draw(path, {"t1": registered})
+    second = painted(picture[len(picture) // 2 :], EDGES)
+    width = second.shape[1] / 5
+    return np.nonzero(second[:, round(width) : round(2 * width)])[1], width / 158
+
+
 def test_a_shifted_sequence_has_its_edges_elsewhere(tmp_path):
-    """By 6 voxels to the left of the picture, in the middle axial slice, 158 mm wide with its margin."""
-    columns = []
-    for shift in (0, -6):
-        picture = draw(tmp_path / "a.png", {"t1": sequence((shift, 0, 0))})
-        second = painted(picture[len(picture) // 2 :], EDGES)
-        width = second.shape[1] / 5
-        columns.append(np.nonzero(second[:, round(width) : round(2 * width)])[1].mean())
-    assert np.isclose(columns[0] - columns[1], 18 * width / 158, rtol=0.15)
+    """By 6 voxels of 3 mm to the patient's left, which is the right of the picture."""
+    (here, scale), (there, _) = (middle_edges(tmp_path / "a.png", sequence((shift, 0, 0))) for shift in (0, -6))
+    assert np.isclose(there.mean() - here.mean(), 18 * scale, rtol=0.15)
 
 
 def test_the_border_that_the_brain_mask_cuts_is_no_edge(tmp_path):
-    picture = draw(tmp_path / "a.png", {"t1": 100 * ball(50)})
-    assert not painted(picture[len(picture) // 2 :], EDGES).any()
+    columns, scale = middle_edges(tmp_path / "a.png", sequence())
+    assert 40 * scale < np.ptp(columns) < 60 * scale  # the inner ball has 50 mm, the brain 100
+    assert not len(middle_edges(tmp_path / "b.png", 100 * ball(50))[0])
 
 
 def test_the_brain_and_the_result_may_be_empty(tmp_path):

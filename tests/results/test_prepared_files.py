@@ -42,7 +42,7 @@ def case(tmp_path) -> dict[str, Any]:
     scans = {name: Scan(np.where(brain, random.uniform(1, 700, SHAPE), 0).astype(np.float32), affine) for name in "ft"}
     record = {"version": VERSION, "reference": "f", "steps": ["register t"], "warnings": ["the brain is cut off"]}
     folder = tmp_path / "prepared" / "0123"
-    write_case(folder, scans, brain, affine, record)
+    write_case(folder, scans, brain, record)
     pred = MetaTensor(torch.from_numpy(brain[None] & (random.random(SHAPE) > 0.9)).to(torch.uint8), meta=loaded.meta)
     files = save_prepared_files(
         {**record, "folder": str(folder)}, source, pred, tmp_path / "out" / "a" / "a_seg.nii.gz", "a", sequences=True
