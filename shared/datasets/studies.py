@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from shared.core.errors import InputError
+from shared.core.files import writing
 from shared.datasets.case_names import fit_name
 from shared.datasets.datalist import Items
 from shared.datasets.faults import mark
 from shared.preparation.sequences import find_studies
+from shared.preparation.series import Series
 
 TABLE = "series"  # key of a case: what each series of its study was taken as, and why; aligned text
+SOURCE = "source"  # key of a case: where its images lie, if `image` leads through links
+NOTES = "notes"  # key of a case: what a user should know about it, one line each
 MOST_TABLES = 3  # of more studies one line each is printed
+MOST_LINES = 20
 
 
 def is_folder(input: Any) -> bool:
@@ -41,27 +46,59 @@ def load_studies(
         reference: the sequence that must be there; None for the first.
 
     Returns:
-        Items with ``image`` (one path per sequence, None for one that the study lacks), ``case_id`` and `TABLE`.
+        Items with ``image`` (one path per sequence, None for one that the study lacks), ``case_id``, `TABLE`, `SOURCE`
+        and `NOTES`.
 
     Raises:
         InputError: the folder holds no image, or an option names no sequence.
+        OutputError: the links cannot be written.
     """
     items: Items = []
     for name, study in find_studies(folder, channels, series, reference).items():
+        case_id = fit_name(name)
         if isinstance(study, InputError):
-            item: dict[str, Any] = {"case_id": fit_name(name), "image": None}
-            mark(item, study.problems)
+            item: dict[str, Any] = {"case_id": case_id, "image": None}
+            mark(item, [f"case {case_id}: {line.removeprefix(f'{name}: ')}" for line in study.problems])
         else:
-            image = [None if path is None else os.path.abspath(path) for path in study.image(links)]
-            item = {"case_id": fit_name(name), "image": image, TABLE: study.table()}
+            with writing(Path(links) / "link"):
+                image = study.image(links)
+            item = {
+                "case_id": case_id,
+                "image": [None if path is None else os.path.abspath(path) for path in image],
+                SOURCE: [_place(study.series[channel]) for channel in study.sequences],
+                TABLE: study.table(),
+                NOTES: list(study.notes),
+            }
         items.append(item)
     return items
 
 
-def print_tables(items: Sequence[Mapping[str, Any]]) -> None:
-    """Print what was taken of each study; of many studies, which sequences each has."""
+def source_of(item: Mapping[str, Any]) -> Any:
+    """Return where the images of a case lie, as the user knows them; in the form of ``image``."""
+    return item.get(SOURCE, item["image"])
+
+
+def print_tables(items: Sequence[Mapping[str, Any]], channels: Sequence[str]) -> None:
+    """Print what was taken of each study; of many studies, which sequences each has, and the notes.
+
+    Args:
+        items: of `load_studies`; others are left out.
+        channels: names of their sequences, in order.
+    """
     studies = [item for item in items if TABLE in item]
-    for item in studies[:MOST_TABLES]:
-        print(item[TABLE], flush=True)
-    if len(studies) > MOST_TABLES:
-        print(f"and {len(studies) - MOST_TABLES} further studies", flush=True)
+    if len(studies) <= MOST_TABLES:
+        for item in studies:
+            print(item[TABLE], flush=True)
+        return
+    print(f"{len(studies)} studies", flush=True)
+    for item in studies[:MOST_LINES]:
+        print(f"  {item['case_id']}: {', '.join(name for name, path in zip(channels, item['image']) if path)}")
+        for note in item[NOTES]:
+            print(f"    note: {note}")
+    if len(studies) > MOST_LINES:
+        print(f"  ... and {len(studies) - MOST_LINES} more", flush=True)
+
+
+def _place(series: Series | None) -> str | None:
+    """Return the file or the folder of a series."""
+    return None if series is None else os.path.abspath(series.path or series.folder)

@@ -30,6 +30,10 @@ LARGEST_CUT = 30.0  # cm2 of brain in the outermost slice; the brain stem alone 
 CANONICAL = io_orientation(np.eye(4))
 
 
+class NoBrain(InputError):
+    """A scan shows no brain, or only a small part of one."""
+
+
 class BrainDistance(torch.nn.Module):
     """Predict the signed distance to the brain's surface.
 
@@ -89,7 +93,7 @@ def extract_brain(scan: Scan, network: BrainDistance, margin: float = 0.0) -> Br
         margin: mm by which the mask reaches beyond the brain's surface.
 
     Raises:
-        InputError: the scan shows no brain, or only a small part of one.
+        NoBrain: the scan shows no brain, or only a small part of one.
     """
     image, to_scan = _coarse(scan)
     padded = [-size % MULTIPLE for size in image.shape]
@@ -103,7 +107,7 @@ def extract_brain(scan: Scan, network: BrainDistance, margin: float = 0.0) -> Br
     brain = Brain(mask, distance)
     volume = brain.volume(scan)
     if volume < SMALLEST_PART:
-        raise InputError(f"no brain was found ({volume:.0f} mL): give a scan of a head, or --prepare off")
+        raise NoBrain(f"no brain was found ({volume:.0f} mL): give a scan of a head, or --prepare off")
     return brain._replace(warnings=tuple(_warnings(scan, mask, volume)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -13,12 +14,14 @@ import nibabel as nib
 import numpy as np
 
 from shared.core.errors import OutputError
-from shared.core.files import check_output_dir, whole
+from shared.core.files import check_output_dir, whole, write_atomic, writing
 from shared.preparation.scan import Scan
 
 RECORD = "preparation.json"  # written last: a folder without it is not complete
 BRAIN = "brain.nii.gz"
 FULL_SCALE = 32000  # of the stored integers
+BYTES = 3  # of disk per voxel of a sequence, brain mask included
+DETACHED = (".mhd", ".nhdr", ".img", ".hdr")  # their voxels, or their header, lie in another file
 CHUNK = 1 << 20
 
 
@@ -56,49 +59,65 @@ def digest_of(paths: Mapping[str, Iterable[Path]], *settings: Any) -> str:
 def read_case(folder: Path, version: int) -> CachedCase | None:
     """Return the case in a folder; None if there is none, if it is damaged, or of another version."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if record["version"] != version:
-            return None
-        return CachedCase(folder, {name: _read(folder / f"{name}.nii") for name in record["sequences"]}, record)
+        case = _read_case(folder)
+        return case if case.record["version"] == version else None
     except Exception:  # whatever is wrong with it, the case is prepared again
         return None
 
 
-def write_case(
-    folder: Path, scans: Mapping[str, Scan], brain: np.ndarray, affine: np.ndarray, record: Mapping[str, Any]
-) -> None:
-    """Write a prepared case; intensities are stored as 16-bit integers, zero stays zero.
+def write_case(folder: Path, scans: Mapping[str, Scan], brain: np.ndarray, record: Mapping[str, Any]) -> CachedCase:
+    """Write a prepared case and read it back, so that the first run and later ones see the same values.
 
     Args:
         folder: created if absent.
-        scans: by sequence, at least 0, all on one grid.
+        scans: by sequence, at least 0, all on one grid; stored as 16-bit integers, zero stays zero.
         brain: bool (X, Y, Z) on that grid.
-        affine: 4 x 4 of the grid (RAS, mm).
         record: see `shared.preparation.prepare.Prepared`.
 
     Raises:
         OutputError: there is too little space, or the folder cannot be written; nothing is left behind.
     """
-    needed = 3 * brain.size * len(scans) / 1e6
-    problems = check_output_dir(folder, needed, "--prepared_dir")
-    if problems:
-        raise OutputError(problems[0])
-    (folder / RECORD).unlink(missing_ok=True)
+    first = next(iter(scans.values()))
+    check_space(folder, first, len(scans))
+    with writing(folder / RECORD):
+        (folder / RECORD).unlink(missing_ok=True)
     for name, scan in scans.items():
         _write(folder / f"{name}.nii", scan)
     with whole(folder / BRAIN) as draft:
-        nib.save(nib.Nifti1Image(brain.astype(np.uint8), affine), draft)
-    with whole(folder / RECORD) as draft:
-        content = {**record, "sequences": list(scans)}
-        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        nib.save(nib.Nifti1Image(brain.astype(np.uint8), first.affine), draft)
+    content = {**record, "sequences": list(scans)}
+    write_atomic(folder / RECORD, json.dumps(content, indent=2) + "\n")
+    return _read_case(folder)
 
 
-def files_of(path: str | os.PathLike | Iterable[os.PathLike]) -> list[Path]:
-    """Return the files of a source of a volume: the file itself, or all files of a folder."""
-    source = Path(path)  # type: ignore[arg-type]
-    if not source.is_dir():
-        return [source]
-    return sorted(file for file in source.rglob("*") if file.is_file())
+def check_space(folder: Path, scan: Scan, count: int) -> None:
+    """Check that a case with `count` sequences on the grid of `scan` can be written.
+
+    Raises:
+        OutputError: there is too little space, or the folder cannot be written; one line.
+    """
+    needed_mb = BYTES * scan.voxels.size * count / 1e6
+    problems = check_output_dir(folder, needed_mb, "--prepared_dir")
+    if problems:
+        raise OutputError(problems[0])
+
+
+def files_of(path: str | os.PathLike) -> list[Path]:
+    """Return the files of a source of a volume: the file itself, or all files of a folder.
+
+    A header whose voxels lie in a file of their own brings all files of its name.
+    """
+    source = Path(path).expanduser()
+    if source.is_dir():
+        return sorted(file for file in source.rglob("*") if file.is_file())
+    if source.suffix.lower() in DETACHED:
+        return sorted(source.parent.glob(f"{glob.escape(source.stem)}.*"))
+    return [source]
+
+
+def _read_case(folder: Path) -> CachedCase:
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return CachedCase(folder, {name: _read(folder / f"{name}.nii") for name in record["sequences"]}, record)
 
 
 def _write(path: Path, scan: Scan) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pydicom
 from tqdm import tqdm
 
-from shared.core.errors import InputError
 from shared.core.messages import reason
 from shared.io.dicom_files import NO_PIXELS, check_broken, is_dicom, read_dicom
 from shared.preparation.series import Geometry, Series, Tags, plane_of_normal, to_number
@@ -59,14 +58,14 @@ def find_dicom_series(files: Iterable[Path]) -> list[Series]:
     """Return the series of DICOM files, sorted by study, number and description.
 
     A series with several echoes or image types at each place (magnitude and phase) is one series for each of them.
+    A file that is empty, cut short or names no series is a series with `damage`, of the studies whose images lie beside
+    it, or of none.
 
     Args:
         files: any files; those that are not DICOM are left out.
-
-    Raises:
-        InputError: a DICOM file is empty or cut short, or names no series.
     """
-    images = list(_read(list(files)))
+    files, broken = list(files), dict[Path, str]()
+    images = list(_read(files, broken))
     groups: dict[tuple, list[_Image]] = defaultdict(list)
     for image in images:
         groups[_key(image)].append(image)
@@ -78,12 +77,30 @@ def find_dicom_series(files: Iterable[Path]) -> list[Series]:
         try:
             check_broken(folder)
         except ValueError as error:
-            raise InputError(f"{folder}: {error}") from error
+            broken[folder / "broken"] = f"{folder}: {error}"
     series = [_series(part, beside) for group in groups.values() for part in _acquisitions(group)]
+    if broken:
+        root = Path(os.path.commonpath([file.parent for file in files]))
+        series += [one for file, why in broken.items() for one in _damaged(file, why, series, root)]
     return sorted(series, key=lambda one: (one.study, one.number or 0, one.name, one.files))
 
 
-def _read(files: Sequence[Path]) -> Iterator[_Image]:
+def _damaged(file: Path, why: str, series: Sequence[Series], root: Path) -> list[Series]:
+    """Return a series with `damage` for each study that a file may belong to: the nearest ones below `root`."""
+    folders = [folder for folder in file.parents if folder == file.parent or root in folder.parents]
+    for folder in folders:
+        if studies := {one.study for one in series if folder in one.files[0].parents}:
+            break
+    else:
+        studies = {("DICOM", "", str(file.parent))}
+    return [
+        Series(name=file.name, words="", files=(file,), path=None, study=study, folder=file.parent, damage=why)
+        for study in sorted(studies)
+    ]
+
+
+def _read(files: Sequence[Path], broken: dict[Path, str]) -> Iterator[_Image]:
+    """Yield the images, and enter in `broken` what is wrong with other DICOM files."""
     for file in tqdm(files, "reading DICOM headers", delay=SECONDS, leave=False):
         try:
             if not is_dicom(file):
@@ -92,15 +109,14 @@ def _read(files: Sequence[Path]) -> Iterator[_Image]:
             if image.kind == TABLE_OF_CONTENTS:
                 continue
         except OSError as error:
-            raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
+            broken[file] = f"{file} cannot be read: {error.strerror or error}"
+            continue
         except Exception as error:
-            raise InputError(
-                f"{file} is a damaged DICOM file ({reason(error)}): copy it again, or remove it"
-            ) from error
+            broken[file] = f"{file} is a damaged DICOM file ({reason(error)}): copy it again, or remove it"
+            continue
         if not image.text("SeriesInstanceUID") and _is_image(image):
-            raise InputError(
-                f"{file} names no series (SeriesInstanceUID): a file cut short? copy it again, or remove it"
-            )
+            broken[file] = f"{file} names no series (SeriesInstanceUID): a file cut short? copy it again, or remove it"
+            continue
         yield image
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from shared.core.errors import InputError
 from shared.io.sources import read_header
 from shared.preparation.contrasts import ASIDE, WEAK_T2, classify, kind_in_words, plain
 from shared.preparation.series import Series, Tags, geometry_of, to_number
@@ -40,8 +41,7 @@ def find_file_series(files: Iterable[Path], root: Path) -> list[Series]:
         files: any files; those of other kinds are left out.
         root: the folder that was searched.
 
-    Raises:
-        InputError: a file that is called like a sequence cannot be read.
+    A file that is called like a sequence and cannot be read has `damage`.
     """
     volumes = [file for file in files if VOLUME.search(file.name) and not file.name.startswith(".")]
     channels = {folder: _numbered_channels(folder, root) for folder in {file.parent for file in volumes}}
@@ -73,7 +73,10 @@ def _series(file: Path, root: Path, front: str, number: int | None, channels: li
     )
     if classify(one, is_file=True).kind is None:
         return one
-    header = read_header(file, f"study {folder.name}", whole=False)
+    try:
+        header = read_header(file, f"study {folder.name}", whole=False)
+    except InputError as error:
+        return one._replace(damage=str(error).removeprefix(f"study {folder.name}: "))
     if header.channels > 1:
         return one._replace(flaw=f"holds {header.channels} volumes")
     if min(header.shape[:3]) < 2:

@@ -20,9 +20,9 @@ from shared.core.errors import InputError, OutputError
 from shared.core.missing import is_missing
 from shared.io.sources import load_volume
 from shared.io.volumes import LoadSequencesd, check_channels
-from shared.preparation.brain import BrainDistance, extract_brain
-from shared.preparation.cache import digest_of, files_of, read_case, write_case
-from shared.preparation.prepare import VERSION, has_skull, prepare, same_grid, shows_head
+from shared.preparation.brain import BrainDistance, NoBrain, extract_brain
+from shared.preparation.cache import RECORD, check_space, digest_of, files_of, read_case, write_case
+from shared.preparation.prepare import VERSION, few_slices, has_skull, prepare, same_grid, shows_head
 from shared.preparation.scan import Scan
 
 META = "preparation"  # meta key: the record of the preparation as JSON, with the folder of the prepared case if any
@@ -41,7 +41,7 @@ class LoadPreparedd(LoadSequencesd):
         prepared_dir: folder of the prepared cases.
         prepare: "auto" does what a case needs; "off" nothing; "always" every step.
         reference: the sequence whose grid the result has; None for the first that is there.
-        warn: with "off", print a line where the skull is there.
+        warn: with "off", print a line where the skull is there; else repeat the warnings of cases in `prepared_dir`.
         case_key: key of the case's identifier, for messages.
         allow_missing_keys: skip absent keys instead of raising.
 
@@ -81,31 +81,54 @@ class LoadPreparedd(LoadSequencesd):
         volumes = self._volumes(paths, case)
         reference = self._choose(volumes, case)
         scans = {name: _scan(volume) for name, volume in volumes.items()}
-        on_one_grid = all(same_grid(scan, scans[reference]) for scan in scans.values())
-        if self.prepare == "auto" and on_one_grid and not shows_head(scans[reference]):
-            return self._merge(scans, volumes[reference], {"steps": [], "warnings": []})
-        folder = self.prepared_dir / digest_of(_files(self.channels, paths), self.prepare, reference, self.channels)
+        record: dict[str, Any] = {"steps": [], "warnings": []}
+        if self.prepare == "always" or shows_head(scans[reference]) or not _on_one_grid(scans):
+            folder = self.prepared_dir / digest_of(_files(self.channels, paths), self.prepare, reference, self.channels)
+            try:
+                scans, record = self._prepared(scans, reference, folder, case)
+            except OutputError:
+                raise
+            except InputError as error:
+                raise InputError(f"{case}: {error}") from error
+        elif few_slices(scans[reference]):
+            warning = f"used as it is, as {reference} has too few slices to find the brain: is the skull removed?"
+            record["warnings"] = [warning]
+            if self.warn:
+                _say(case, f"warning: {warning}")
+        return self._merge(scans, volumes[reference], record)
+
+    def _prepared(
+        self, scans: dict[str, Scan], reference: str, folder: Path, case: str
+    ) -> tuple[dict[str, Scan], dict[str, Any]]:
+        """Return the sequences and the record of a case, from `folder` if it was prepared before."""
         cached = read_case(folder, VERSION)
         if cached is not None:
-            return self._merge(cached.scans, volumes[reference], {**cached.record, "folder": str(folder)})
-        try:
-            done = prepare(
-                scans, reference, load_network(self.weights), self.prepare == "always", lambda line: _say(case, line)
-            )
-        except OutputError:
-            raise
-        except InputError as error:
-            if self.prepare == "always" or not on_one_grid:
-                raise InputError(f"{case}: {error}") from error
-            record = {"steps": [], "warnings": [f"used as it is: {error}"]}
-            return self._merge(scans, volumes[reference], record)
-        for warning in done.record["warnings"]:
+            for warning in cached.record["warnings"] if self.warn else ():
+                _say(case, f"warning: {warning}")
+        else:
+            if (folder / RECORD).exists():
+                _say(case, f"the prepared case in {folder} is damaged or of another version: it is prepared again")
+            needed = self.prepare == "always" or not _on_one_grid(scans)
+            if needed:  # say that the folder cannot be written before the work, not after it
+                check_space(folder, scans[reference], len(scans))
+            network = load_network(self.weights)
+            try:
+                done = prepare(scans, reference, network, self.prepare == "always", lambda line: _say(case, line))
+            except NoBrain as error:
+                if needed:
+                    raise
+                return scans, self._as_it_is(str(error), case)
+            if not done.record["steps"]:
+                return done.scans, done.record
+            cached = write_case(folder, done.scans, done.brain.mask, done.record)
+        return cached.scans, {**cached.record, "folder": str(folder)}
+
+    def _as_it_is(self, why: str, case: str) -> dict[str, Any]:
+        """Return the record of a case that cannot be prepared and need not be, and print why."""
+        warning = f"used as it is: {why}"
+        if self.warn:
             _say(case, f"warning: {warning}")
-        record = done.record
-        if record["steps"]:
-            write_case(folder, done.scans, done.brain.mask, scans[reference].affine, record)
-            record = {**record, "folder": str(folder)}
-        return self._merge(done.scans, volumes[reference], record)
+        return {"steps": [], "warnings": [warning]}
 
     def _volumes(self, paths: Any, case: str) -> dict[str, MetaTensor]:
         """Read the sequences that are there, each (1, X, Y, Z) on its own grid; one that is all zero is missing."""
@@ -120,7 +143,7 @@ class LoadPreparedd(LoadSequencesd):
         for name, volume in found.items():
             if len(volume) != 1:
                 raise InputError(f"{case}: {name}: the file holds {len(volume)} volumes: give one volume per sequence")
-        found = {name: volume for name, volume in found.items() if volume.any()}
+        found = {name: volume for name, volume in found.items() if bool(volume.any())}
         if not found:
             raise InputError(f"{case}: every sequence is missing or all zero: give at least one of {self._names()}")
         return found
@@ -151,13 +174,13 @@ class LoadPreparedd(LoadSequencesd):
             return
         try:
             skull = has_skull(scan, extract_brain(scan, load_network(self.weights)))
-        except InputError:
+        except NoBrain:
             return
         if skull:
             _say(
                 case,
-                f"warning: {self.channels[present]} shows the skull, which the weights do not know: without --prepare "
-                "off it is removed",
+                f"warning: {self.channels[present]} shows the skull, which the weights do not know: --prepare auto "
+                "removes it",
             )
 
 
@@ -177,6 +200,11 @@ def load_network(weights: Path) -> BrainDistance:
 def _scan(volume: MetaTensor) -> Scan:
     """Return a volume (1, X, Y, Z) as a scan that shares its memory."""
     return Scan(volume.as_tensor()[0].numpy(), np.asarray(volume.affine, float))
+
+
+def _on_one_grid(scans: Mapping[str, Scan]) -> bool:
+    first, *others = scans.values()
+    return all(same_grid(other, first) for other in others)
 
 
 def _files(channels: Sequence[str], paths: Any) -> dict[str, list[Path]]:

@@ -1,25 +1,27 @@
-"""Prepare the sequences of a head: register them, extract the brain, correct the coil's field.
+"""Prepare the sequences of a head: find the brain, register the sequences, correct the coil's field.
 
-The steps in order, each left out where the sequences do not need it:
-1. every sequence on another grid is registered to the reference and resampled onto its grid;
-2. the brain is found in the reference;
+The steps in order; those after the first are left out where the sequences do not need them:
+1. the brain is found in the reference;
+2. every sequence on another grid is registered to the reference and resampled onto its grid;
 3. if the skull is there, the field of the receiving coil is corrected and all but the brain becomes zero.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from shared.core.errors import InputError
 from shared.io.affine import same_affine
 from shared.preparation.bias import correct_bias
 from shared.preparation.brain import Brain, BrainDistance, extract_brain
-from shared.preparation.registration import looks_like_ct, register, resample
+from shared.preparation.registration import Registration, looks_like_ct, register, resample
 from shared.preparation.scan import Scan
 
 VERSION = 1  # raise it when a change gives other images for the same input
@@ -55,47 +57,51 @@ def prepare(
         reference: the sequence that keeps its grid; the others are brought to it.
         network: finds the brain.
         always: do every step, even where the sequences share one grid or the skull is gone.
-        say: takes one line per step.
+        say: takes one line per step, and one per warning.
 
     Raises:
+        NoBrain: no brain was found in the reference.
         InputError: the reference is no MR scan of a head; one line.
     """
-    check_head(scans[reference], reference)
+    fixed = scans[reference]
+    check_head(fixed, reference)
     record: dict[str, Any] = {"version": VERSION, "reference": reference, "steps": [], "seconds": {}, "warnings": []}
-    moved = {name: scan for name, scan in scans.items() if name != reference}
-    if not always:
-        moved = {name: scan for name, scan in moved.items() if not same_grid(scan, scans[reference])}
+
+    with _step(record, "find the brain", say) as words:
+        brain = extract_brain(fixed, network)
+        skull = has_skull(fixed, brain)
+        record["brain"] = {"volume_ml": round(brain.volume(fixed)), "skull": skull}
+        words.append(f"brain of {record['brain']['volume_ml']} mL found{', with skull' if skull else ''}")
+    _warn(record, brain.warnings, say)
+
     placed = dict(scans)
-    if moved:
-        record["registration"] = {}
-    for name, scan in moved.items():
-        with _step(record, f"register {name}", say) as figures:
-            done, found = _place(name, scan, reference, scans[reference])
-            record["registration"][name] = found
-            figures.update(found)
-        if done is None:
+    centre = _centre(brain.mask, fixed)
+    for name, scan in scans.items():
+        if name == reference or (same_grid(scan, fixed) and not always):
+            continue
+        with _step(record, f"register {name}", say) as words:
+            found = register(scan, fixed)
+            figures = _figures(found, centre)
+            record.setdefault("registration", {})[name] = figures
+            if found.reliable:
+                placed[name] = resample(scan, fixed, found.matrix)
+                words.append(f"{name} registered to {reference}: {_in_words(figures)}")
+        if not found.reliable:
             del placed[name]
-            record["warnings"].append(
-                f"{name} could not be registered to {reference} and is left out ({figures['reason']}): is it of the "
-                "same patient?"
-            )
-        else:
-            placed[name] = done
-    with _step(record, "find the brain", say, counts=False) as figures:
-        brain = extract_brain(placed[reference], network)
-        skull = has_skull(placed[reference], brain)
-        figures.update(volume_ml=round(brain.volume(scans[reference])), skull=skull)
-    record["brain"] = dict(figures)
-    record["warnings"] += brain.warnings
+            lines = [
+                f"{name} cannot be registered to {reference} and is left out ({found.reason}): is it of this head?"
+            ]
+            _warn(record, lines, say)
+        record["steps"].append(f"register {name}")
+
     if skull or always:
         record["field"] = {}
-        for name, scan in placed.items():
-            with _step(record, f"correct the field of {name}", say) as figures:
-                placed[name], found = correct_bias(scan, brain.mask)
-                record["field"][name] = found
-                figures.update(found)
+        with _step(record, "correct the field", say) as words:
+            for name, scan in placed.items():
+                placed[name], record["field"][name] = correct_bias(scan, brain.mask)
+            words.append(f"coil field corrected in {', '.join(placed)}, skull removed")
         placed = {name: strip(scan, brain.mask) for name, scan in placed.items()}
-        record["steps"].append("remove the skull")
+        record["steps"] += ["correct the field", "remove the skull"]
     return Prepared(placed, brain, record)
 
 
@@ -113,15 +119,22 @@ def check_head(scan: Scan, where: str) -> None:
             "scan, or --prepare off"
         )
     if not shows_head(scan):
-        raise InputError(
-            f"{where} is too small for a head ({_size(scan)} mm): correct its voxel size, or --prepare off"
-        )
+        size = " x ".join(f"{edge:.0f}" for edge in scan.spacing * scan.voxels.shape)
+        raise InputError(f"{where} is too small for a head ({size} mm): correct its voxel size, or --prepare off")
 
 
 def shows_head(scan: Scan) -> bool:
     """Tell whether a scan has the size and the number of slices of a head."""
-    large = np.sum(scan.spacing * scan.voxels.shape >= SMALLEST_HEAD) >= 2
-    return bool(large) and min(scan.voxels.shape) >= FEWEST_SLICES
+    return _is_large(scan) and min(scan.voxels.shape) >= FEWEST_SLICES
+
+
+def few_slices(scan: Scan) -> bool:
+    """Tell whether a scan has the size of a head in its slices, but too few of them."""
+    return _is_large(scan) and min(scan.voxels.shape) < FEWEST_SLICES
+
+
+def _is_large(scan: Scan) -> bool:
+    return bool(np.sum(scan.spacing * scan.voxels.shape >= SMALLEST_HEAD) >= 2)
 
 
 def has_skull(scan: Scan, brain: Brain) -> bool:
@@ -136,22 +149,8 @@ def has_skull(scan: Scan, brain: Brain) -> bool:
 
 
 def strip(scan: Scan, mask: np.ndarray) -> Scan:
-    """Set everything outside a mask to zero, and keep the voxels inside above zero wherever they were."""
+    """Set everything outside a mask to zero, and negative values inside it."""
     return scan._replace(voxels=np.where(mask, np.clip(scan.voxels, 0, None), 0).astype(np.float32))
-
-
-def _place(name: str, scan: Scan, reference: str, fixed: Scan) -> tuple[Scan | None, dict[str, Any]]:
-    """Register a scan and resample it onto the reference's grid; None if the registration is not reliable."""
-    found = register(scan, fixed)
-    figures = {
-        "quality": round(float(found.quality), 3),
-        "reliable": bool(found.reliable),
-        "reason": found.reason,
-        "start": found.start,
-        "coverage": round(float(found.coverage), 3),
-        "matrix": np.round(found.matrix, 6).tolist(),
-    }
-    return (resample(scan, fixed, found.matrix) if found.reliable else None), figures
 
 
 def same_grid(first: Scan, second: Scan) -> bool:
@@ -159,22 +158,44 @@ def same_grid(first: Scan, second: Scan) -> bool:
     return first.voxels.shape == second.voxels.shape and same_affine(first.affine, second.affine)
 
 
-def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _centre(mask: np.ndarray, scan: Scan) -> np.ndarray:
+    """Return the centre of a mask in the world (RAS, mm)."""
+    return scan.affine[:3, :3] @ ndimage.center_of_mass(mask) + scan.affine[:3, 3]
 
 
-def _size(scan: Scan) -> str:
-    return " x ".join(f"{edge:.0f}" for edge in scan.spacing * scan.voxels.shape)
+def _figures(found: Registration, centre: np.ndarray) -> dict[str, Any]:
+    """Return the figures of a registration for the record: how far it moves `centre`, and by how much it turns."""
+    turn, shift = found.matrix[:3, :3], found.matrix[:3, 3]
+    return {
+        "moved_mm": round(float(np.linalg.norm(turn @ centre + shift - centre)), 1),
+        "turned_degrees": round(float(np.degrees(Rotation.from_matrix(turn).magnitude())), 1),
+        "quality": round(float(found.quality), 3),
+        "reliable": bool(found.reliable),
+        "reason": found.reason,
+        "start": found.start,
+        "coverage": round(float(found.coverage), 3),
+        "matrix": np.round(found.matrix, 6).tolist(),
+    }
+
+
+def _in_words(figures: Mapping[str, Any]) -> str:
+    if figures["start"] == "kept":
+        return "it already lay right"
+    return f"{figures['moved_mm']} mm, {figures['turned_degrees']} degrees"
+
+
+def _warn(record: dict[str, Any], warnings: Iterable[str], say: Say) -> None:
+    for warning in warnings:
+        record["warnings"].append(warning)
+        say(f"warning: {warning}")
 
 
 @contextmanager
-def _step(record: dict[str, Any], name: str, say: Say, counts: bool = True) -> Iterator[dict[str, Any]]:
-    """Time a step, enter it in the record and say what it found; a step that only looks does not count."""
-    begin, figures = time.perf_counter(), dict[str, Any]()
-    yield figures
+def _step(record: dict[str, Any], name: str, say: Say) -> Iterator[list[str]]:
+    """Time a step, and say the words that it adds to the list."""
+    begin, words = time.perf_counter(), list[str]()
+    yield words
     seconds = time.perf_counter() - begin
     record["seconds"][name] = round(seconds, 1)
-    if counts:
-        record["steps"].append(name)
-    shown = ", ".join(f"{key} {_text(value)}" for key, value in figures.items() if key != "matrix" and value != "")
-    say(f"{name}: {shown} ({seconds:.0f} s)")
+    for line in words:
+        say(f"{line} ({seconds:.0f} s)")

@@ -47,6 +47,8 @@ def find_study(
         InputError: several studies or patients; no series for the reference; a CT; a wrong choice; one line.
     """
     found = _groups(Path(folder).expanduser(), choices)
+    if damage := next((one.damage for group in found for one in group if one.damage), ""):
+        raise InputError(f"{folder}: {damage}")
     if len(found) > 1:
         names = listed([_shown_study(group) for group in found])
         raise InputError(
@@ -132,6 +134,8 @@ def _study(
     where: str | os.PathLike,
 ) -> Study:
     reference = _check_names(sequences, choices, reference)
+    if damage := next((one.damage for one in group if one.damage), ""):
+        raise InputError(f"{where}: {damage}")
     chosen = {sequence: _choose(value, group, sequence, where) for sequence, value in choices.items()}
     verdicts = _verdicts(group)
     rows, notes = _Rows(group, verdicts), [verdict.note for verdict in verdicts if verdict.note]

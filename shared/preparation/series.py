@@ -83,6 +83,7 @@ class Series(NamedTuple):
         not_a_scan: why it is no image, such as a report; else empty.
         flaw: why its images are no volume; else empty.
         date: of the study, as in DICOM (YYYYMMDD); empty if unknown.
+        damage: why a file cannot be read, as one line that names it; else empty. It stops the study, not others.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Series(NamedTuple):
     not_a_scan: str = ""
     flaw: str = ""
     date: str = ""
+    damage: str = ""
 
     @property
     def label(self) -> str:

@@ -22,6 +22,7 @@ from shared.core.messages import reason
 from shared.core.missing import is_missing
 from shared.datasets.faults import fault_of
 from shared.datasets.spacing import spacing_is_known, unit_is_assumed
+from shared.datasets.studies import NOTES, source_of
 from shared.io.dicom_picture import find_dicom_picture
 from shared.io.masks import is_picture, save_prediction, save_probabilities
 from shared.io.pictures import load_picture
@@ -121,7 +122,7 @@ class PredictionHandler:
         """Name of each case in the output folder, where its ``case_id`` may belong to another input."""
         usable = {case_id: item for case_id, item in self.items.items() if fault_of(item) is None}
         texts = {case_id: item["text"] for case_id, item in usable.items() if "text" in item}
-        return self.index.claim({case_id: item["image"] for case_id, item in usable.items()}, texts)
+        return self.index.claim({case_id: source_of(item) for case_id, item in usable.items()}, texts)
 
     def summary(self) -> None:
         """Print where the results are.
@@ -191,7 +192,7 @@ class PredictionHandler:
             case_id = case_name(item, len(self.index.entries))
             asked, name, pred = self.items[case_id], self.names[case_id], output["pred"]
             record = record_of(item)
-            self.notes = list(record.get("warnings", []))
+            self.notes = [*asked.get(NOTES, []), *record.get("warnings", [])]
             prediction = save_prediction(pred, self.output_dir, name)
             files = self._prepared(record, asked, pred, prediction, name)
             if "probabilities" in output:
@@ -203,7 +204,7 @@ class PredictionHandler:
             dicom_seg = self._dicom_seg(asked, pred, prediction, name)
             self.index.add(
                 name,
-                asked["image"],
+                source_of(asked),
                 prediction,
                 overlay,
                 text=asked.get("text"),

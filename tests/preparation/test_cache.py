@@ -9,7 +9,7 @@ import pytest
 
 from shared.core.errors import OutputError
 from shared.preparation import cache
-from shared.preparation.cache import RECORD, digest_of, read_case, write_case
+from shared.preparation.cache import RECORD, digest_of, files_of, read_case, write_case
 from shared.preparation.scan import Scan
 
 AFFINE = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0, 3.0, 11], [0, 0, 0, 1]])
@@ -24,7 +24,7 @@ def case(tmp_path):
     scans = {name: Scan(np.where(brain, rng.gamma(2, size), 0).astype(np.float32), AFFINE)
              for name, size in (("flair", 1e-3), ("t1", 500.0))}  # fmt: skip
     folder = tmp_path / "prepared" / "abc"
-    write_case(folder, scans, brain, AFFINE, {"version": 3, "steps": ["remove the skull"]})
+    write_case(folder, scans, brain, {"version": 3, "steps": ["remove the skull"]})
     return folder, scans, brain
 
 
@@ -59,7 +59,7 @@ def test_a_case_that_was_interrupted_is_not_taken(case):
 def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "check_output_dir", lambda *_: ["output folder x has 0 MB free where 9 MB are needed"])
     with pytest.raises(OutputError, match="0 MB free"):
-        write_case(tmp_path / "new", {}, np.zeros((2, 2, 2), bool), np.eye(4), {})
+        write_case(tmp_path / "new", {"flair": Scan(np.zeros((2, 2, 2)), AFFINE)}, np.zeros((2, 2, 2), bool), {})
     assert not (tmp_path / "new").exists()
 
 
@@ -80,3 +80,10 @@ def test_the_digest_follows_content_and_settings_not_names_of_files(tmp_path):
 
 def test_the_record_is_json_that_names_the_sequences(case):
     assert json.loads((case[0] / RECORD).read_text(encoding="utf-8"))["sequences"] == ["flair", "t1"]
+
+
+def test_a_header_whose_voxels_lie_elsewhere_brings_their_file(tmp_path):
+    for name in ("a.mhd", "a.raw", "ab.raw", "b.nii", "b.json"):
+        (tmp_path / name).write_bytes(b"1")
+    assert [file.name for file in files_of(tmp_path / "a.mhd")] == ["a.mhd", "a.raw"]
+    assert [file.name for file in files_of(tmp_path / "b.nii")] == ["b.nii"]

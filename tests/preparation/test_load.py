@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from shared.core.errors import InputError
+from shared.core.errors import InputError, OutputError
 from shared.io.volumes import LoadSequencesd
 from shared.preparation import load
 from shared.preparation.load import META, LoadPreparedd
@@ -77,7 +78,7 @@ def test_the_second_time_a_case_comes_from_the_cache(tmp_path, raw, monkeypatch,
     assert "remove" not in capsys.readouterr().err
     monkeypatch.setattr(load, "prepare", lambda *_: pytest.fail("prepared twice"))
     again = loader(tmp_path)(raw)["image"]
-    assert np.abs(first.numpy() - again.numpy()).max() <= first.max() / 30000
+    assert np.array_equal(first.numpy(), again.numpy())
     assert record_of(again)["folder"] == record_of(first)["folder"]
 
 
@@ -122,6 +123,24 @@ def test_what_shows_no_head_is_used_as_it_is(tmp_path):
     assert np.array_equal(loader(tmp_path)(item)["image"][0].numpy(), small.voxels)
 
 
+def test_a_few_slices_of_a_head_are_used_as_they_are_and_it_is_said(tmp_path, capsys):
+    scan = ball_scan((2, 2, 3), RADIUS, skull=True)[0]
+    thin = scan._replace(voxels=scan.voxels[:, :, 20:25])
+    found = loader(tmp_path)({"image": [write(tmp_path / "x.nii", thin), None], "case_id": "d"})["image"]
+    assert np.array_equal(found[0].numpy(), thin.voxels)
+    assert "flair has too few slices" in record_of(found)["warnings"][0]
+    assert "case d: warning: used as it is, as flair has too few slices" in capsys.readouterr().out
+
+
+def test_a_prepared_case_of_another_version_is_prepared_again_and_it_is_said(tmp_path, raw, capsys):
+    file = Path(record_of(loader(tmp_path)(raw)["image"])["folder"]) / "preparation.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "version": 0}), encoding="utf-8")
+    assert "of another version" not in capsys.readouterr().out
+    loader(tmp_path)(raw)
+    assert f"case a: the prepared case in {file.parent} is damaged or of another version" in capsys.readouterr().out
+    assert json.loads(file.read_text(encoding="utf-8"))["version"] == load.VERSION
+
+
 def test_a_case_on_one_grid_without_a_brain_is_used_as_it_is_and_says_so(tmp_path):
     tiny = ball_scan((2, 2, 2), 20.0)[0]
     wide = Scan(np.pad(tiny.voxels, 20), tiny.affine)
@@ -131,3 +150,32 @@ def test_a_case_on_one_grid_without_a_brain_is_used_as_it_is_and_says_so(tmp_pat
     assert "no brain was found" in record_of(found)["warnings"][0]
     with pytest.raises(InputError, match="case e: no brain was found"):
         loader(tmp_path, prepare="always")(item)
+
+
+def test_a_few_slices_on_one_grid_are_used_as_they_are_and_say_so(tmp_path, capsys):
+    thin = Scan(np.random.default_rng(0).uniform(1, 2, (60, 60, 5)).astype(np.float32), np.diag([4.0, 4, 6, 1]))
+    item = {"image": [write(tmp_path / "x.nii", thin), None], "case_id": "f"}
+    assert record_of(loader(tmp_path)(item)["image"])["warnings"] == ["used as it is: flair has 5 slices, too few"]
+    assert "case f: warning: used as it is" in capsys.readouterr().out
+
+
+def test_a_ct_is_refused(tmp_path):
+    scan = ball_scan((3, 3, 3), RADIUS)[0]
+    ct = scan._replace(voxels=np.where(scan.voxels > 0, 40, -1000).astype(np.float32))
+    with pytest.raises(InputError, match="case g: flair looks like CT"):
+        loader(tmp_path)({"image": [write(tmp_path / "x.nii", ct), None], "case_id": "g"})
+
+
+def test_a_damaged_prepared_case_is_said_and_prepared_again(tmp_path, raw, capsys):
+    folder = Path(record_of(loader(tmp_path)(raw)["image"])["folder"])
+    (folder / "preparation.json").write_text("{", encoding="utf-8")
+    capsys.readouterr()
+    assert record_of(loader(tmp_path)(raw)["image"])["folder"] == str(folder)
+    assert f"case a: {folder} is damaged or of another version: prepared again" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path, raw, monkeypatch):
+    (tmp_path / "prepared").write_text("a file", encoding="utf-8")
+    monkeypatch.setattr(load, "prepare", lambda *_: pytest.fail("worked in vain"))
+    with pytest.raises(OutputError, match="is a file: give another --prepared_dir"):
+        loader(tmp_path, prepare="always")(raw)

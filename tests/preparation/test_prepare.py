@@ -52,20 +52,24 @@ def test_the_skull_is_seen_where_it_is(raw, stripped):
 
 def test_always_takes_every_step(stripped):
     done = prepare({"flair": stripped}, "flair", BrightBrain(), always=True, say=quiet)
-    assert done.record["steps"] == ["correct the field of flair", "remove the skull"]
+    assert done.record["steps"] == ["correct the field", "remove the skull"]
 
 
 def test_a_sequence_that_cannot_be_registered_is_left_out_and_named(raw):
     noise = np.random.default_rng(0).uniform(0, 1, (60, 60, 40)).astype(np.float32)
     done = prepare({"flair": raw, "t1": Scan(noise, np.diag([3.0, 3, 3, 1]))}, "flair", BrightBrain(), say=quiet)
     assert set(done.scans) == {"flair"}
-    assert any(line.startswith("t1 could not be registered to flair") for line in done.record["warnings"])
+    assert any(line.startswith("t1 cannot be registered to flair and is left out") for line in done.record["warnings"])
 
 
 def test_every_step_says_one_line_and_is_timed(raw):
     said = []
     record = prepare({"flair": raw}, "flair", BrightBrain(), say=said.append).record
-    assert [line.split(":")[0] for line in said] == list(record["seconds"])
+    assert [line[: line.index("(")] for line in said] == [
+        f"brain of {record['brain']['volume_ml']} mL found, with skull ",
+        "coil field corrected in flair, skull removed ",
+    ]
+    assert list(record["seconds"]) == ["find the brain", "correct the field"]
     assert record["brain"]["skull"] is True and record["brain"]["volume_ml"] > 900
 
 

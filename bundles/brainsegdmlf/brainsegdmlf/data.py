@@ -10,12 +10,12 @@ from typing import Any
 
 from brainsegdmlf.phantoms.dataset import make_brain_phantoms
 from shared.core.errors import InputError
-from shared.core.missing import present
+from shared.core.missing import is_missing
 from shared.datasets import cases
 from shared.datasets import preflight as checks
 from shared.datasets.datalist import Items
 from shared.datasets.studies import is_folder, load_studies, print_tables
-from shared.io.affine import check_extent
+from shared.io.affine import check_extent, same_affine, shape_text
 from shared.io.sources import read_header
 
 dataset_file = partial(cases.dataset_file, maker=make_brain_phantoms)
@@ -69,25 +69,40 @@ def preflight(
         InputError: every problem, one line each.
     """
     for part in items:
-        print_tables(part)
+        print_tables(part, channels)
     checks.preflight(
         items,
         channels,
         output_dir,
         labels,
-        one_grid=prepare == "off",
-        more=partial(_not_a_head, extent_mm=extent_mm),
+        one_grid=False,
+        more=partial(_check_head, channels=channels, extent_mm=extent_mm, one_grid=prepare == "off"),
         **options,
     )
 
 
-def _not_a_head(item: Mapping[str, Any], case: str, extent_mm: Sequence[float]) -> list[str]:
-    for path in present(item.get("image"))[:1]:
-        try:
-            header = read_header(path, case, whole=False)
-            check_extent(header.shape, header.affine, extent_mm)
-        except InputError:  # the check of the file has named it
-            return []
-        except ValueError as error:
-            return [f"{case}: {path}: {error}"]
-    return []
+def _check_head(
+    item: Mapping[str, Any], case: str, channels: Sequence[str], extent_mm: Sequence[float], one_grid: bool
+) -> list[str]:
+    """Check that the first sequence has the size of a head, and with `one_grid` that the others lie on its grid."""
+    image = item.get("image")
+    paths: dict[str, Any] = dict(zip(channels, image)) if isinstance(image, (list, tuple)) else {"image": image}
+    try:
+        headers = {name: read_header(path, case, whole=False) for name, path in paths.items() if not is_missing(path)}
+    except InputError:  # the check of the files has named it
+        return []
+    if not headers:
+        return []
+    (first, header), *others = headers.items()
+    problems = []
+    try:
+        check_extent(header.shape, header.affine, extent_mm)
+    except ValueError as error:
+        problems.append(f"{case}: {paths[first]}: {error}")
+    for name, other in others if one_grid else ():
+        if other.shape[:3] != header.shape[:3] or not same_affine(header.affine, other.affine):
+            problems.append(
+                f"{case}: {name} ({shape_text(other.shape[:3])}) and {first} ({shape_text(header.shape[:3])}) lie on "
+                "different grids: run with --prepare auto to register them"
+            )
+    return problems
