@@ -91,10 +91,7 @@ class LoadPreparedd(LoadSequencesd):
             except InputError as error:
                 raise InputError(f"{case}: {error}") from error
         elif few_slices(scans[reference]):
-            warning = f"used as it is, as {reference} has too few slices to find the brain: is the skull removed?"
-            record["warnings"] = [warning]
-            if self.warn:
-                _say(case, f"warning: {warning}")
+            record = self._as_it_is(f"{reference} has too few slices to find the brain: is the skull removed?", case)
         return self._merge(scans, volumes[reference], record)
 
     def _prepared(
@@ -125,7 +122,7 @@ class LoadPreparedd(LoadSequencesd):
 
     def _as_it_is(self, why: str, case: str) -> dict[str, Any]:
         """Return the record of a case that cannot be prepared and need not be, and print why."""
-        warning = f"used as it is: {why}"
+        warning = f"used as it is, as {why}"
         if self.warn:
             _say(case, f"warning: {warning}")
         return {"steps": [], "warnings": [warning]}

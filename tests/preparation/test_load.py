@@ -152,26 +152,11 @@ def test_a_case_on_one_grid_without_a_brain_is_used_as_it_is_and_says_so(tmp_pat
         loader(tmp_path, prepare="always")(item)
 
 
-def test_a_few_slices_on_one_grid_are_used_as_they_are_and_say_so(tmp_path, capsys):
-    thin = Scan(np.random.default_rng(0).uniform(1, 2, (60, 60, 5)).astype(np.float32), np.diag([4.0, 4, 6, 1]))
-    item = {"image": [write(tmp_path / "x.nii", thin), None], "case_id": "f"}
-    assert record_of(loader(tmp_path)(item)["image"])["warnings"] == ["used as it is: flair has 5 slices, too few"]
-    assert "case f: warning: used as it is" in capsys.readouterr().out
-
-
 def test_a_ct_is_refused(tmp_path):
     scan = ball_scan((3, 3, 3), RADIUS)[0]
     ct = scan._replace(voxels=np.where(scan.voxels > 0, 40, -1000).astype(np.float32))
     with pytest.raises(InputError, match="case g: flair looks like CT"):
         loader(tmp_path)({"image": [write(tmp_path / "x.nii", ct), None], "case_id": "g"})
-
-
-def test_a_damaged_prepared_case_is_said_and_prepared_again(tmp_path, raw, capsys):
-    folder = Path(record_of(loader(tmp_path)(raw)["image"])["folder"])
-    (folder / "preparation.json").write_text("{", encoding="utf-8")
-    capsys.readouterr()
-    assert record_of(loader(tmp_path)(raw)["image"])["folder"] == str(folder)
-    assert f"case a: {folder} is damaged or of another version: prepared again" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path, raw, monkeypatch):
