@@ -3,7 +3,7 @@
 The steps in order; those after the first are left out where the sequences do not need them:
 1. the brain is found in the reference;
 2. every sequence on another grid is registered to the reference and resampled onto its grid;
-3. if the skull is there, the field of the receiving coil is corrected and all but the brain becomes zero.
+3. if the skull is there, a strong field of the receiving coil is corrected and all but the brain becomes zero.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from shared.preparation.scan import Scan
 VERSION = 1  # raise it when a change gives other images for the same input
 SMALLEST_HEAD = 110.0  # mm along two axes; below it the file shows no head, or its voxel size is not the real one
 FEWEST_SLICES = 8  # along each axis; fewer show too little of a head
+LEAST_FIELD = 0.1  # strength, see `field_strength`; correcting a weaker field changes lesions as much as leaving it
 SCALP_DISTANCE = 6.0  # mm from the brain's surface; what lies further out is not brain
 SCALP_SHARE = 0.05  # of the brain's volume, so far outside, means that the skull is there
 
@@ -97,9 +98,13 @@ def prepare(
     if skull or always:
         record["field"] = {}
         with _step(record, "correct the field", say) as words:
+            strong = []
             for name, scan in placed.items():
-                placed[name], record["field"][name] = correct_bias(scan, brain.mask)
-            words.append(f"coil field corrected in {', '.join(placed)}, skull removed")
+                corrected, record["field"][name] = correct_bias(scan, brain.mask)
+                if always or record["field"][name]["strength"] >= LEAST_FIELD:
+                    placed[name] = corrected
+                    strong.append(name)
+            words.append(f"skull removed{', coil field corrected in ' if strong else ''}{', '.join(strong)}")
         placed = {name: strip(scan, brain.mask) for name, scan in placed.items()}
         record["steps"] += ["correct the field", "remove the skull"]
     return Prepared(placed, brain, record)

@@ -67,7 +67,7 @@ def test_every_step_says_one_line_and_is_timed(raw):
     record = prepare({"flair": raw}, "flair", BrightBrain(), say=said.append).record
     assert [line[: line.index("(")] for line in said] == [
         f"brain of {record['brain']['volume_ml']} mL found, with skull ",
-        "coil field corrected in flair, skull removed ",
+        "skull removed ",
     ]
     assert list(record["seconds"]) == ["find the brain", "correct the field"]
     assert record["brain"]["skull"] is True and record["brain"]["volume_ml"] > 900
@@ -90,3 +90,14 @@ def test_a_nominal_voxel_size_is_no_head():
     assert not shows_head(small)
     with pytest.raises(InputError, match="too small for a head .64 x 64 x 20 mm."):
         check_head(small, "flair")
+
+
+@pytest.mark.parametrize(("strength", "corrected"), [(0.02, False), (0.4, True)])
+def test_only_a_strong_field_is_corrected(raw, strength, corrected):
+    slope = np.exp(strength * np.linspace(-2, 2, raw.voxels.shape[0], dtype=np.float32))[:, None, None]
+    shaded = raw._replace(voxels=raw.voxels * slope)
+    done = prepare({"flair": shaded}, "flair", BrightBrain(), say=quiet)
+    brain = done.brain.mask & (shaded.voxels > 0)
+    changed = not np.allclose(done.scans["flair"].voxels[brain], shaded.voxels[brain], rtol=1e-3)
+    assert changed is corrected
+    assert done.record["field"]["flair"]["strength"] == pytest.approx(strength, abs=0.6 * strength)
