@@ -15,14 +15,16 @@ from tests.bundles.facts import BUNDLES
 from tests.bundles.running import PLAIN, ROOT, environment, options
 
 BUNDLE = BUNDLES["tmca"]
-SETTINGS = {**PLAIN, **BUNDLE.train_options, **BUNDLE.quiet, "num_workers": 2}
 
 
-def start(folder: Path, **more) -> subprocess.Popen:
-    BUNDLE.write_cases(folder / "data")
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
+
+
+def start(folder: Path, *launcher: str, configs: tuple[str, ...] = ("train",), **settings) -> subprocess.Popen:
     places = {"dataset_dir": folder / "data", "output_dir": folder / "out"}
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/tmca/configs/train.json"]
-    command += options({**places, **SETTINGS, **more})
+    files = str([str(BUNDLE.configs / f"{name}.json") for name in configs]).replace(" ", "")
+    command = [sys.executable, "-m", *launcher, "monai.bundle", "run", "--config_file", files]
+    command += options({**places, **BUNDLE.train_options, **BUNDLE.quiet, **settings})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, start_new_session=True, **pipes)
 
@@ -49,7 +51,8 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_line_names_the_command_that_goes_on(tmp_path, number):
-    process = start(tmp_path, epochs=1000)
+    BUNDLE.write_cases(tmp_path / "data")
+    process = start(tmp_path, **PLAIN, num_workers=2, epochs=1000)
     wait_for((tmp_path / "out" / "models" / "last.pt").exists, process)
     assert len(processes_of_session(process.pid)) > 1  # loader workers
     process.send_signal(number)
@@ -66,3 +69,19 @@ def test_one_line_names_the_command_that_goes_on(tmp_path, number):
         [sys.executable, *command[1:], "--epochs", "20"], cwd=ROOT, env=environment(), capture_output=True, text=True
     )
     assert "resuming after epoch" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_of_several_processes_the_first_prints_the_line(tmp_path, number):
+    BUNDLE.make_data(tmp_path / "data")
+    process = start(tmp_path, *TORCHRUN, configs=("train", "multi_gpu_train"), amp=False, num_workers=1, epochs=1000)
+    wait_for((tmp_path / "out" / "models" / "last.pt").exists, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    lines = [line for line in errors.splitlines() if line.startswith("stopped in epoch ")]
+    assert len(lines) == 1
+    assert lines[0].endswith(" of 1000; to go on: the same torchrun command with --resume true")
+    assert "shared/" not in errors and "ignite/" not in errors  # of tracebacks there is only that of torchrun itself
+    assert processes_of_session(process.pid) == []
