@@ -17,7 +17,7 @@ from skimage.feature import canny
 from shared.results.figures import literal, save_figure
 from shared.results.slices import radiological
 
-BRAIN, EDGES, RESULT = "#3fb8ff", "#ffb000", "#ff5a1f"
+BRAIN, EDGES, RESULT = "#3fb8ff", "#ffb000", "#ff4060"
 PAPER, INK = "black", "#e8e8e8"
 HEIGHTS = (0.3, 0.5, 0.7)  # of the axial slices, between the lowest and the highest slice of the brain
 WIDTH, DPI = 13.0, 90  # inches; pixels per inch
@@ -26,10 +26,7 @@ HEAD = 0.15  # of the brightest tissue: what is brighter is head
 MARGIN = 5.0  # mm round the head
 EDGE_MM = 2.0  # standard deviation of the blur before edges are sought
 RIM = 4  # pixels: at the border of a sequence no edges are sought: the brain mask has cut it there, wherever it lies
-STEEP = (
-    0.05,
-    0.08,
-)  # per mm, of the sequence's contrast: an edge is steeper than the first, at one place than the second
+STEEP = 0.08, 0.12  # share of the contrast per mm: an edge is steeper than the first, at its core than the second
 SOBEL = 8  # of canny, which multiplies gradients by it
 
 
