@@ -64,7 +64,13 @@ def open_frames(file: Path) -> OpenedVolume:
     check_pixels(image)
     shape = int(image.Columns), int(image.Rows), len(order)
     numbers = [int(index) + 1 for index in order]
-    return OpenedVolume(shape, affine, lambda: image.get_frames(numbers, dtype=np.float32).transpose(2, 1, 0))
+
+    def voxels() -> np.ndarray:
+        # A map to real-world values would take the place of the rescaling, which is what a series of slices has.
+        frames = image.get_frames(numbers, dtype=np.float32, apply_real_world_transform=False)
+        return frames.transpose(2, 1, 0)
+
+    return OpenedVolume(shape, affine, voxels)
 
 
 def _check_one_image(image: pydicom.Dataset) -> None:

@@ -118,10 +118,10 @@ def _differing(slices: list[pydicom.Dataset], planes: list[Plane]) -> str:
 
 
 def _slices(folder: Path) -> list[pydicom.Dataset]:
-    """Return the slices in the order of the file names; a segmentation beside them is left out."""
+    """Return the slices in the order of the file names; a segmentation beside them and copies are left out."""
     check_broken(folder)
     pieces = [read_dicom(file) for file in dicom_files(folder)]
-    slices: list[pydicom.Dataset] = [piece for piece in pieces if piece.get("Modality") != SEGMENTATION]
+    slices = _without_copies([piece for piece in pieces if piece.get("Modality") != SEGMENTATION])
     if not slices:
         raise ValueError("no DICOM file in this folder")
     if len(slices) == 1:
@@ -144,6 +144,19 @@ def _slices(folder: Path) -> list[pydicom.Dataset]:
             raise ValueError("its slices have colours")
         check_pixels(piece)
     return slices
+
+
+def _without_copies(slices: list[pydicom.Dataset]) -> list[pydicom.Dataset]:
+    """Leave out files that a folder holds twice, such as ``IM1 (1).dcm``: same identifier, same content."""
+    kept: dict[Any, list[pydicom.Dataset]] = {}
+    return [piece for piece in slices if _is_new(piece, kept.setdefault(piece.get("SOPInstanceUID"), []))]
+
+
+def _is_new(piece: pydicom.Dataset, known: list[pydicom.Dataset]) -> bool:
+    if piece.get("SOPInstanceUID") and piece in known:
+        return False
+    known.append(piece)
+    return True
 
 
 def _pixels(piece: pydicom.Dataset) -> np.ndarray:

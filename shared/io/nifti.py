@@ -18,6 +18,7 @@ LENGTH_BITS = 7  # of xyzt_units
 BEST_RATIO = 1032  # the highest compression ratio of deflate
 CHUNK = 1 << 20
 GZIP = b"\x1f\x8b"  # the first bytes of a gzip file
+OTHER_PACKERS = (".bz2", ".zst")  # nibabel reads them; their checksums and sizes are not checked here
 DAMAGED = (OSError, EOFError, zlib.error)  # what reading a broken file raises
 
 
@@ -34,9 +35,11 @@ def open_nifti(file: Path) -> OpenedVolume:
         The volume; its affine is in mm whatever the unit of the file.
 
     Raises:
-        ValueError: another format, an invalid header, colours, complex numbers, or fewer bytes than the header
-            announces.
+        ValueError: another format or compression, an invalid header, colours, complex numbers, or fewer bytes than the
+            header announces.
     """
+    if file.suffix.lower() in OTHER_PACKERS:
+        raise ValueError(f"compressed as {file.suffix}: unpack it, or compress it with gzip (.nii.gz)")
     try:
         image: Any = nib.load(file)
     except (nib.filebasedimages.ImageFileError, *DAMAGED) as error:
@@ -49,6 +52,8 @@ def open_nifti(file: Path) -> OpenedVolume:
         raise ValueError(f"{type(image).__name__} instead of NIfTI")
     _check_codes(image)
     stored: Any = image.dataobj
+    if isinstance(image, nib.Nifti1Image) and stored.offset < image.header.single_vox_offset:
+        raise ValueError(f"its vox_offset is {stored.offset}, so its voxels would begin in the header: correct it")
     if stored.dtype.names:
         raise ValueError("its voxels are colours")
     if stored.dtype.kind == "c":

@@ -106,6 +106,8 @@ def _open(path: str | os.PathLike, where: str) -> tuple[OpenedVolume, Header]:
         volume = _opener(source)
         _check_affine(volume.affine)
         shape = volume.shape
+        while len(shape) > 4 and shape[-1] == 1:  # axes that some programs append
+            shape = shape[:-1]
         if len(shape) == 5 and shape[3] == 1:
             shape = (*shape[:3], shape[4])
         if len(shape) not in (3, 4) or min(shape) < 1:

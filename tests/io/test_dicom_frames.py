@@ -42,6 +42,19 @@ def test_intensities_are_rescaled(tmp_path):
     assert torch.equal(frames.as_tensor(), load_dicom(str(tmp_path / "a_slices")).as_tensor())
 
 
+def test_a_map_to_other_units_leaves_the_rescaled_intensities(tmp_path):
+    """As Philips writes it; a series of slices is not mapped either."""
+    file = save_frames(tmp_path / "a.dcm", volume(3), AFFINE, RescaleSlope="2", RescaleIntercept="-5", RescaleType="US")
+    image = pydicom.dcmread(file)
+    mapping = pydicom.Dataset()
+    mapping.RealWorldValueFirstValueMapped, mapping.RealWorldValueLastValueMapped = 0, 65535
+    mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = 0.5, 7.0
+    mapping.MeasurementUnitsCodeSequence = [pydicom.Dataset()]
+    image.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence = [mapping]
+    image.save_as(file)
+    assert torch.equal(load_dicom(file).as_tensor(), load_dicom(str(tmp_path / "a_slices")).as_tensor())
+
+
 def test_beside_nifti(tmp_path):
     frames = save_frames(tmp_path / "flair.dcm", volume(0), oblique())
     nifti = save(tmp_path / "t1.nii.gz", volume(1), oblique())

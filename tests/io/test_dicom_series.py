@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -278,6 +279,25 @@ def test_slices_are_read_in_every_encoding(tmp_path, syntax, preamble, which):
 @pytest.mark.parametrize("name", ["T1 [axial]", "a*b?", "[", "ß 雪"])
 def test_names_of_folders_are_taken_as_they_are(tmp_path, name):
     assert load_volume(series(tmp_path / name), "case a").shape == (1, 6, 5, 4)
+
+
+def test_a_slice_that_lies_there_twice_counts_once(tmp_path):
+    folder = series(tmp_path / "series")
+    once = load_volume(folder, "case a")
+    for file in list(folder.iterdir())[:2]:
+        shutil.copy(file, file.with_name(f"{file.stem} (1).dcm"))
+    twice = load_volume(folder, "case a")
+    assert torch.equal(once.as_tensor(), twice.as_tensor()) and torch.equal(once.affine, twice.affine)
+    assert read_header(folder, "case a").shape == (6, 5, 4)
+
+
+def test_two_slices_of_one_identifier_are_no_copies(tmp_path):
+    folder = series(tmp_path / "series")
+    file = next(folder.iterdir())
+    piece = pydicom.dcmread(file)
+    piece.PixelData = piece.PixelData[::-1]
+    piece.save_as(file.with_name("other.dcm"))
+    assert "slices missing or doubled" in input_error(read_header, folder, "case a")
 
 
 def test_an_empty_slope_is_no_slope(tmp_path):

@@ -107,6 +107,8 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda d: with_header(d / "a.nii", sform_code=0, qform_code=1, quatern_b=2),
         "a rotation (quatern_b, quatern_c, quatern_d), that is invalid",
     ),
+    "offset of 0": (lambda d: with_header(d / "a.nii", vox_offset=0), "its vox_offset is 0"),
+    "bzip2": (lambda d: Path(save(d / "a.nii.bz2", volume(0))), "compressed as .bz2: unpack it, or compress it with"),
     "packed, named as plain": (lambda d: renamed(d, "a.nii.gz", "b.nii"), "rename it to end in .nii.gz"),
     "plain, named as packed": (lambda d: renamed(d, "a.nii", "b.nii.gz"), "rename it to end in .nii)"),
     "NaN voxel": (lambda d: not_finite(d / "a.nii"), "1 NaN or infinite voxels"),
@@ -178,6 +180,14 @@ def test_check_and_run_agree_on_what_is_read(tmp_path, make):
     assert header.shape == tuple(image.shape[1:]) and np.array_equal(header.affine, image.affine)
     np.testing.assert_allclose(header.affine, oblique(), atol=1e-5)
     assert np.array_equal(image[0].as_tensor().numpy(), volume(0))
+
+
+@pytest.mark.parametrize("volumes, added", [(1, (1,)), (1, (1, 1, 1)), (2, (2, 1)), (2, (1, 2)), (2, (1, 2, 1))])
+def test_axes_of_one_position_are_dropped(tmp_path, volumes, added):
+    array = np.stack([volume(number) for number in range(volumes)], axis=-1)
+    path = save(tmp_path / "a.nii.gz", array.reshape(*array.shape[:3], *added))
+    assert read_header(path, "case a").channels == volumes
+    assert np.array_equal(load_volume(path, "case a").as_tensor().numpy(), np.moveaxis(array, -1, 0))
 
 
 def test_an_analyze_file_does_not_tell_left_from_right(tmp_path):
