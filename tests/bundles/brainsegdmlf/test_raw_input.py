@@ -164,9 +164,11 @@ def test_off_refuses_different_grids_and_names_the_remedy(study, tmp_path):
 
 def test_training_prepares_each_case_once(study, tmp_path, monkeypatch):
     flair = study.images["flair"]
-    case = {"image": [str(write(tmp_path / "flair.nii.gz", flair.voxels, flair.affine)), None, None, None]}
-    case["label"] = str(write(tmp_path / "lesion.nii.gz", study.lesion, flair.affine))
-    lists = {"training": [{**case, "case_id": "a"}], "validation": [{**case, "case_id": "b"}]}
+    label = str(write(tmp_path / "lesion.nii.gz", study.lesion, flair.affine))
+    lists = {}
+    for split in ("training", "validation"):  # two files of one content are one prepared case
+        image = write(tmp_path / split / "flair.nii.gz", flair.voxels, flair.affine)
+        lists[split] = [{"case_id": split, "image": [str(image), None, None, None], "label": label}]
     (tmp_path / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     done, prepare = [], load.prepare
     monkeypatch.setattr(load, "prepare", lambda *given: done.append(1) or prepare(*given))
