@@ -26,6 +26,7 @@ TASKS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *TASKS, *sorted(ROOT.glob("bundles/*/docs/*.md"))]
 OF_OTHER_PROGRAMS = {"name", "use_trace", "ckpt_file", "input_shape"}  # of monai.bundle's verbs
 OF_OTHER_PROGRAMS |= {"node_rank", "master_addr"}  # of torchrun
+OF_OTHER_PROGRAMS |= {"coarse"}  # of raw_study.py
 OF_OUR_VERBS = {
     option
     for verb in (verbs.check, verbs.options, verbs.datalist, verbs.label, verbs.package)
