@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ from shared.preparation.sequences import find_studies
 from shared.preparation.series import Series
 
 TABLE = "series"  # key of a case: what each series of its study was taken as, and why; aligned text
-SOURCE = "source"  # key of a case: where its images lie, if `image` leads through links
-NOTES = "notes"  # key of a case: what a user should know about it, one line each
+SOURCE = "source"  # key of a case: where its images lie, if `image` leads through links; JSON, which batches can hold
+NOTES = "notes"  # key of a case: what a user should know about it, lines of one text
 MOST_TABLES = 3  # of more studies one line each is printed
 MOST_LINES = 20
 
@@ -65,9 +66,9 @@ def load_studies(
             item = {
                 "case_id": case_id,
                 "image": [None if path is None else os.path.abspath(path) for path in image],
-                SOURCE: [_place(study.series[channel]) for channel in study.sequences],
+                SOURCE: json.dumps([_place(study.series[channel]) for channel in study.sequences]),
                 TABLE: study.table(),
-                NOTES: list(study.notes),
+                NOTES: "\n".join(study.notes),
             }
         items.append(item)
     return items
@@ -75,7 +76,12 @@ def load_studies(
 
 def source_of(item: Mapping[str, Any]) -> Any:
     """Return where the images of a case lie, as the user knows them; in the form of ``image``."""
-    return item.get(SOURCE, item["image"])
+    return json.loads(item[SOURCE]) if SOURCE in item else item["image"]
+
+
+def notes_of(item: Mapping[str, Any]) -> list[str]:
+    """Return what a user should know about a case, one line each."""
+    return item.get(NOTES, "").splitlines()
 
 
 def print_tables(items: Sequence[Mapping[str, Any]], channels: Sequence[str]) -> None:
@@ -93,7 +99,7 @@ def print_tables(items: Sequence[Mapping[str, Any]], channels: Sequence[str]) ->
     print(f"{len(studies)} studies", flush=True)
     for item in studies[:MOST_LINES]:
         print(f"  {item['case_id']}: {', '.join(name for name, path in zip(channels, item['image']) if path)}")
-        for note in item[NOTES]:
+        for note in notes_of(item):
             print(f"    note: {note}")
     if len(studies) > MOST_LINES:
         print(f"  ... and {len(studies) - MOST_LINES} more", flush=True)

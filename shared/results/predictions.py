@@ -22,7 +22,7 @@ from shared.core.messages import reason
 from shared.core.missing import is_missing
 from shared.datasets.faults import fault_of
 from shared.datasets.spacing import spacing_is_known, unit_is_assumed
-from shared.datasets.studies import NOTES, source_of
+from shared.datasets.studies import notes_of, source_of
 from shared.io.dicom_picture import find_dicom_picture
 from shared.io.masks import is_picture, save_prediction, save_probabilities
 from shared.io.pictures import load_picture
@@ -192,7 +192,7 @@ class PredictionHandler:
             case_id = case_name(item, len(self.index.entries))
             asked, name, pred = self.items[case_id], self.names[case_id], output["pred"]
             record = record_of(item)
-            self.notes = [*asked.get(NOTES, []), *record.get("warnings", [])]
+            self.notes = [*notes_of(asked), *record.get("warnings", [])]
             prediction = save_prediction(pred, self.output_dir, name)
             files = self._prepared(record, asked, pred, prediction, name)
             if "probabilities" in output:

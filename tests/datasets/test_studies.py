@@ -10,7 +10,7 @@ import pytest
 
 from shared.core.errors import InputError, OutputError
 from shared.datasets.faults import fault_of
-from shared.datasets.studies import NOTES, SOURCE, TABLE, is_folder, load_studies, print_tables, source_of
+from shared.datasets.studies import TABLE, is_folder, load_studies, notes_of, print_tables, source_of
 from tests.preparation.studies import FLAIR, MPRAGE, SEQUENCES, T1, add_series
 
 
@@ -33,14 +33,14 @@ def test_a_case_leads_through_links_and_names_the_users_folder(mixed, tmp_path):
     (case,) = load_studies(mixed, SEQUENCES, tmp_path / "links")
     assert [path is None for path in case["image"]] == [False, False, True, True]
     assert all(Path(path).parent == tmp_path / "links" for path in case["image"][:2])
-    assert case[SOURCE] == source_of(case) == [str(mixed), str(mixed), None, None]
+    assert source_of(case) == [str(mixed), str(mixed), None, None]
     assert case["case_id"] == "mixed" and "t1_se_tra" in case[TABLE]
 
 
 def test_files_are_named_as_they_are(tmp_path):
     files = [write(tmp_path / "p1" / f"{name}.nii.gz") for name in ("flair", "t1")]
     (case,) = load_studies(tmp_path / "p1", SEQUENCES, tmp_path / "links")
-    assert case["image"] == case[SOURCE] == [*map(str, files), None, None]
+    assert case["image"] == source_of(case) == [*map(str, files), None, None]
     assert not (tmp_path / "links").exists()
 
 
@@ -48,7 +48,7 @@ def test_an_open_choice_is_noted_with_the_case(mixed, tmp_path):
     add_series(mixed, 4, "t1_se_tra", **T1)
     (case,) = load_studies(mixed, SEQUENCES, tmp_path / "links")
     assert case["image"][1] is None
-    assert [note.startswith("t1: ") for note in case[NOTES]] == [True]
+    assert [note.startswith("t1: ") for note in notes_of(case)] == [True]
 
 
 def cut_nifti(folder: Path) -> str:
