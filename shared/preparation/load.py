@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ class LoadPreparedd(LoadSequencesd):
         if isinstance(paths, (str, os.PathLike)):
             whole = load_volume(paths, case)
             check_channels(len(whole), self.channels, f"{case}: {paths}")
-            found = {name: whole[number : number + 1] for number, name in enumerate(self.channels)}
+            found = {name: cast(MetaTensor, whole[number : number + 1]) for number, name in enumerate(self.channels)}
         else:
             check_channels(len(paths), self.channels, case)
             given = [(name, path) for name, path in zip(self.channels, paths) if not is_missing(path)]
@@ -166,7 +166,7 @@ class LoadPreparedd(LoadSequencesd):
     def _warn_of_skull(self, image: MetaTensor, case: str) -> None:
         """Print a line if the first sequence shows the skull."""
         present = next(number for number, channel in enumerate(image) if channel.any())
-        scan = _scan(image[present : present + 1])
+        scan = _scan(cast(MetaTensor, image[present : present + 1]))
         if not shows_head(scan):
             return
         try:

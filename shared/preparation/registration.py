@@ -9,7 +9,7 @@ finer resolutions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +85,7 @@ def register(moving: Scan, fixed: Scan) -> Registration:
         return Registration(np.eye(4), 0.0, False, problem, "kept", float(in_field(moving, fixed, np.eye(4)).mean()))
     scans = [clip(shrink(straighten(scan), FINE)) for scan in (moving, fixed)]
     coarse, middle, fine = (
-        Pair(*(shrink(scan, edge) for scan in scans), POINTS[edge]) for edge in (COARSE, MIDDLE, FINE)
+        Pair(shrink(scans[0], edge), shrink(scans[1], edge), POINTS[edge]) for edge in (COARSE, MIDDLE, FINE)
     )
     found = [(start, _refine(coarse, matrix, 1.0, step=4.0, last_step=0.1)) for start, matrix in _starts(coarse)]
     finalists = _best(middle, found, FINALISTS, FINALISTS_APART)
@@ -180,9 +180,9 @@ def _from_euler(transform: SimpleITK.Euler3DTransform) -> np.ndarray:
     return LPS @ _motion(turn, centre, centre + transform.GetTranslation()) @ LPS
 
 
-def _motion(turn: np.ndarray, here: Sequence[float], there: Sequence[float]) -> np.ndarray:
+def _motion(turn: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Return the 4 x 4 motion that turns, and sends the place `here` to `there`."""
     matrix = np.eye(4)
     matrix[:3, :3] = turn
-    matrix[:3, 3] = there - turn @ np.asarray(here)
+    matrix[:3, 3] = there - turn @ here
     return matrix

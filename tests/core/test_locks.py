@@ -14,23 +14,9 @@ import pytest
 
 from shared.core.errors import InputError
 from shared.core.locks import locked
+from tests.holding import HOLD, hold
 
 ROOT = Path(__file__).resolve().parents[2]
-HOLD = """
-import sys, time
-from shared.core.locks import locked
-with locked(sys.argv[1], "training", name=sys.argv[2] if len(sys.argv) > 2 else ".lock"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def hold(folder: Path, *arguments: str) -> subprocess.Popen:
-    """Start a process that holds `folder` until its standard input is closed."""
-    command = [sys.executable, "-c", HOLD, str(folder), *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    return process
 
 
 @pytest.fixture
@@ -61,6 +47,7 @@ def test_a_forked_child_does_not_keep_the_folder(tmp_path):
     code = f"""
 import os, time
 from shared.core.locks import locked
+from tests.holding import HOLD, hold
 with locked({str(tmp_path)!r}, "training"):
     child = os.fork()
     if child:
@@ -117,6 +104,7 @@ def test_only_one_of_many_processes_writes_at_a_time(tmp_path):
     code = f"""
 from pathlib import Path
 from shared.core.locks import locked
+from tests.holding import HOLD, hold
 file = Path({str(tmp_path / "count")!r})
 for _ in range(50):
     with locked(file.parent, "counting", wait_s=60):

@@ -17,8 +17,8 @@ from shared.engine import run_folder
 from shared.engine.recipes import ship
 from shared.engine.run_folder import BEST, LAST, check_ckpt_dir, clear_folder, needed_bytes, run_of, save_checkpoint
 from tests.bundles.running import files
-from tests.core.test_locks import hold
 from tests.engine.short_run import Run, one_line
+from tests.holding import hold
 
 
 def test_a_signed_file_is_read_like_any_other(tmp_path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import runpy
 from pathlib import Path
+from typing import Any
 
 import fire
 import torch
@@ -89,7 +90,7 @@ def main(heads_dir: str, work_dir: str, output: str = str(BUNDLE / "models" / "b
     network = BrainDistance().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99))
     optimizer = torch.optim.AdamW(network.parameters(), lr=CYCLES[0][1], weight_decay=1e-4)
-    parts = {"network": network, "average": average, "optimizer": optimizer}
+    parts: dict[str, Any] = {"network": network, "average": average, "optimizer": optimizer}
     state, first = Path(work_dir) / "brain_training.pt", 0
     if state.exists():
         saved = torch.load(state, weights_only=True)

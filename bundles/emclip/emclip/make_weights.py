@@ -55,9 +55,7 @@ def main(real_dir: str, work_dir: str, begin_with: str | None = None) -> None:
     made = make_fundus_phantoms(work / "phantoms")
     phantoms = [item for split in ("training", "testing") for item in expand_datalist(made, split)]
     photographs = repeated(expand_datalist(real, "training"), REPEAT)
-    mixed = write_lists(
-        work / "lists", training=photographs + phantoms, validation=expand_datalist(real, "validation")
-    )
+    mixed = write_lists(work / "lists", training=photographs + phantoms, validation=expand_datalist(real, "validation"))
     output = work / ("mixed" if begin_with is None else "renewed")  # two recipes may use one work_dir
     weights = train_once(TRAIN, output, dataset_dir=str(mixed), weights=str(first), **second)
     if begin_with is not None:

@@ -184,7 +184,7 @@ class AnyContrastScans(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Draw one scan."""
         rng = np.random.default_rng([self.seed, index])
-        head = self.heads[rng.integers(len(self.heads))]
+        head = self.heads[int(rng.integers(len(self.heads)))]
         parts = zip(("image", "distance", "seen"), make_scan(rng, head, self.tissues))
         return {name: torch.from_numpy(array)[None] for name, array in parts}
 
