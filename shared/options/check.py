@@ -22,7 +22,7 @@ STEPS = ("preflight", "network_def", "check_ckpt_dir", "load_initial", "load_wei
 
 
 def check(
-    bundle: str, config_files: Sequence[str] = ("train",), words: Sequence[str] = (), **overrides: Any
+    bundle: str, config_files: Sequence[str] = ("train",), words: Sequence[str] = (), /, **overrides: Any
 ) -> list[str]:
     """Run the checks that come before training or segmentation, and collect every problem.
 

@@ -26,7 +26,8 @@ UNIT = 5.0  # mm per unit of the network's output
 BRIGHTEST = 99.5  # percentile of the voxels that are not zero, becomes 1
 SMALLEST_PART = 100.0  # mL; less is not worth segmenting, or is no brain
 SMALLEST_BRAIN, LARGEST_BRAIN = 700.0, 2200.0  # mL, of a whole adult brain with its ventricles
-LARGEST_CUT = 30.0  # cm2 of brain in the outermost slice; the brain stem alone has less
+CUT_DEPTH = 5.0  # mm; where a scan ends within the brain, the mask closes over this distance
+LARGEST_CUT = 50.0  # cm2 of brain so close to the end of a scan; a crown has 25, a brain stem less
 CANONICAL = io_orientation(np.eye(4))
 
 
@@ -152,7 +153,9 @@ def _warnings(scan: Scan, mask: np.ndarray, volume: float) -> Iterator[str]:
     if not SMALLEST_BRAIN <= volume <= LARGEST_BRAIN:
         yield f"the brain has {volume:.0f} mL, which is unusual for an adult: look at the brain mask"
     for axis in range(3):
-        for end, face in (("first", mask.take(0, axis)), ("last", mask.take(-1, axis))):
-            area = float(face.sum() * np.prod(np.delete(scan.spacing, axis)) / 100)
-            if area > LARGEST_CUT:
-                yield f"the scan cuts the brain off at its {end} slice along {'xyz'[axis]} ({area:.0f} cm2)"
+        areas = mask.sum(tuple({0, 1, 2} - {axis})) * np.prod(np.delete(scan.spacing, axis)) / 100
+        close = max(round(CUT_DEPTH / scan.spacing[axis]), 1)
+        for end, part, slice_ in (("first", areas[:close], 0), ("last", areas[-close:], -1)):
+            shown = bool(scan.voxels.take(slice_, axis).any())  # else the image was padded
+            if shown and part.max() > LARGEST_CUT:
+                yield f"the scan cuts the brain off at its {end} slice along {'xyz'[axis]} ({part.max():.0f} cm2)"

@@ -26,6 +26,7 @@ from shared.preparation.scan import Scan
 
 VERSION = 1  # raise it when a change gives other images for the same input
 SMALLEST_HEAD = 110.0  # mm along two axes; below it the file shows no head, or its voxel size is not the real one
+COARSEST = 3.0  # mm, of a voxel within its slice; coarser images were reduced, and have no scanner's anatomy
 FEWEST_SLICES = 8  # along each axis; fewer show too little of a head
 LEAST_FIELD = 0.1  # strength, see `field_strength`; correcting a weaker field changes lesions as much as leaving it
 SCALP_DISTANCE = 6.0  # mm from the brain's surface; what lies further out is not brain
@@ -125,12 +126,16 @@ def check_head(scan: Scan, where: str) -> None:
         )
     if not shows_head(scan):
         size = " x ".join(f"{edge:.0f}" for edge in scan.spacing * scan.voxels.shape)
-        raise InputError(f"{where} is too small for a head ({size} mm): correct its voxel size, or --prepare off")
+        raise InputError(
+            f"{where} is too small or too coarse for a head ({size} mm, voxels of {np.sort(scan.spacing)[1]:.2g} mm): "
+            "correct its voxel size, or --prepare off"
+        )
 
 
 def shows_head(scan: Scan) -> bool:
-    """Tell whether a scan has the size and the number of slices of a head."""
-    return _is_large(scan) and min(scan.voxels.shape) >= FEWEST_SLICES
+    """Tell whether a scan has the size, the number of slices and the resolution of a scan of a head."""
+    fine = bool(np.sort(scan.spacing)[1] <= COARSEST)
+    return fine and _is_large(scan) and min(scan.voxels.shape) >= FEWEST_SLICES
 
 
 def few_slices(scan: Scan) -> bool:

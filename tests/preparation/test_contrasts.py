@@ -123,7 +123,11 @@ def kind(series: Series, is_file: bool = False) -> str | None:
     return "t1ce" if found == "t1" and separate_contrast([series])[0][0] else found
 
 
-@pytest.mark.parametrize("words, tr, te, ti, scanning, types, expected", ROWS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    "words, tr, te, ti, scanning, types, expected",
+    ROWS,
+    ids=[f"{number}-{row[0]}"[:40] for number, row in enumerate(ROWS)],
+)
 def test_a_series_is_recognised(words, tr, te, ti, scanning, types, expected):
     series = one(words, tr, te, ti, scanning, types)
     assert kind(series) == expected, classify(series)

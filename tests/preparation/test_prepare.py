@@ -85,10 +85,15 @@ def test_a_few_slices_are_refused(raw):
         check_head(raw._replace(voxels=raw.voxels[..., 20:25]), "flair")
 
 
+def test_an_image_that_was_reduced_is_no_scan_of_a_head():
+    assert shows_head(Scan(np.ones((80, 80, 24), np.float32), np.diag([2.5, 2.5, 6, 1])))
+    assert not shows_head(Scan(np.ones((64, 64, 24), np.float32), np.diag([4, 4, 6, 1])))
+
+
 def test_a_nominal_voxel_size_is_no_head():
     small = Scan(np.ones((64, 64, 20), np.float32), np.eye(4))
     assert not shows_head(small)
-    with pytest.raises(InputError, match="too small for a head .64 x 64 x 20 mm."):
+    with pytest.raises(InputError, match="too small or too coarse for a head .64 x 64 x 20 mm, voxels of 1 mm."):
         check_head(small, "flair")
 
 
