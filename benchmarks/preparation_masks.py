@@ -28,6 +28,7 @@ from scipy.spatial.transform import Rotation
 
 from shared.preparation.brain import extract_brain
 from shared.preparation.load import load_network
+from shared.preparation.prepare import MARGIN
 from shared.preparation.resampling import resample
 from shared.preparation.scan import Scan
 from shared.results.tables import markdown
@@ -68,7 +69,7 @@ def measure_brain(folder: Path) -> list[dict[str, Any]]:
             scan = read(raw / f"{visit}_{file}.nii.gz")
             truth = published_mask(raw, visit, name, scan)
             begin = time.process_time()
-            brain = extract_brain(scan, network)
+            brain = extract_brain(scan, network, MARGIN)
             seconds = time.process_time() - begin
             area = truth.sum((0, 1)) * np.prod(scan.spacing[:2]) / 100
             kept = (truth & brain.mask).sum((0, 1)) / np.maximum(truth.sum((0, 1)), 1)
