@@ -120,7 +120,7 @@ def test_the_preparation_finds_every_sequence(study, exported, tmp_path, kind):
         write_dicom(study, tmp_path, flat=True)
     elif kind == "nifti":
         write_nifti(study, tmp_path)
-    (found,) = find_studies(folder, list(SEQUENCES))
+    (found,) = find_studies(folder, list(SEQUENCES)).values()
     numbers = {name: one and one.number for name, one in found.series.items()}
     assert numbers == {"flair": 3, "t1": 2, "t1ce": 7, "t2": 4}
 
