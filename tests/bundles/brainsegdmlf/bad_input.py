@@ -32,10 +32,12 @@ def three_channels(place):
 
 def other_shape(place):
     change(place, "p1_t2", lambda a: a[:, :, :-1])
+    place.override["prepare"] = "off"
 
 
 def other_affine(place):
     change(place, "p1_t2", lambda a: a, shift=4.0)
+    place.override["prepare"] = "off"
 
 
 def nan_voxels(place):
@@ -176,8 +178,8 @@ def two_values_for_a_region(place):
 TRAINING: list[Row] = [
     (missing_file, [CASE, "t1", "p1_t1.nii.gz not found", "null"]),
     (three_channels, [CASE, "3 channels where 4 are declared (flair, t1, t1ce, t2)", "null"]),
-    (other_shape, [CASE, "t2 has shape 40 x 48 x 5, flair has 40 x 48 x 6", "resample t2"]),
-    (other_affine, [CASE, "t2 and flair lie differently in space", "4 mm", "register t2 to flair"]),
+    (other_shape, [CASE, "40 x 48 x 5", "40 x 48 x 6", "different grids", "run with --prepare auto"]),
+    (other_affine, [CASE, "t2", "flair", "different grids", "run with --prepare auto"]),
     (nan_voxels, [CASE, "p1_t2.nii.gz", "NaN", "replace them"]),
     (all_missing, ["training[1]", "dataset.json", "names no image", "give a path"]),
     (all_zero, [CASE, "every sequence is missing or all zero", "give at least one of flair, t1, t1ce, t2"]),
