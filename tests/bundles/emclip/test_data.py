@@ -93,15 +93,18 @@ def test_further_data_sets(data, tmp_path):
 
 def test_cases_of_one_name_get_their_domain_before_it(data, tmp_path):
     """Two data sets number their cases alike, the validation cases beside them too."""
-    other = write(
-        tmp_path / "other", testing=[{"domain": "e", "image": "testing_0.png"}, {"domain": "e", "image": "z.png"}]
-    )
+    names = [item["case_id"] for item in load_unseen(data, "x", [])]
+    entries = [
+        {"domain": "e", "image": "testing_0.png", "case_id": names[0]},
+        {"domain": "e", "image": "z.png", "case_id": "z"},
+    ]
+    other = write(tmp_path / "other", testing=entries)
     beside = load_source(data, "validation", "x")
     beside[0]["case_id"] = "z"
     items = load_unseen(data, "x", [other], beside=beside)
     ids = [item["case_id"] for item in [*beside, *items]]
     assert len(set(ids)) == len(ids)
-    assert ids[2:] == ["c_testing_0", "testing_1", "testing_2", "testing_3", "e_testing_0", "e_z"]
+    assert ids[2:] == [f"c_{names[0]}", *names[1:], f"e_{names[0]}", "e_z"]
 
 
 @pytest.mark.parametrize("split", ["training", "validation"])
