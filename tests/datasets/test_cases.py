@@ -16,7 +16,7 @@ from shared.datasets.cases import dataset_file, load_input, load_split
 def maker(folder: Path) -> Path:
     """Stand for a bundle's phantoms: one case a split, made once."""
     folder.mkdir(parents=True, exist_ok=True)
-    lists = {split: [{"image": f"{split}.png"}] for split in ("training", "validation", "testing")}
+    lists = {split: [{"image": f"{split}.png", "case_id": split}] for split in ("training", "validation", "testing")}
     (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     return folder / "dataset.json"
 
@@ -27,7 +27,10 @@ def never(folder: Path) -> Path:
 
 def data_set(folder: Path, **counts: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    lists = {split: [{"image": f"{split}_{n}.png"} for n in range(count)] for split, count in counts.items()}
+    lists = {
+        split: [{"image": f"{split}_{n}.png", "case_id": f"{split}_{n}"} for n in range(count)]
+        for split, count in counts.items()
+    }
     (folder / "dataset.json").write_text(json.dumps(lists), encoding="utf-8")
     return folder
 

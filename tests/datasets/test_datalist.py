@@ -51,8 +51,8 @@ def test_decathlon_test_list_of_plain_paths(tmp_path):
         ([["t1/p1.nii.gz", "t2/p1.nii.gz"], ["t1/p2.nii.gz", "t2/p2.nii.gz"]], ["p1", "p2"]),
         (["images/a.nii.gz", "images/b.nii"], ["a", "b"]),
         (["s1.2/a.b.png", "s1.2/a.c.png"], ["a.b", "a.c"]),
-        (["p1/image.nii.gz", "p2/image.nii.gz"], ["p1", "p2"]),
-        (["a/p1/image.nii.gz", "b/p1/image.nii.gz"], ["a_p1", "b_p1"]),
+        (["p1/image.nii.gz", "p2/image.nii.gz"], ["p1_image", "p2_image"]),
+        (["a/p1/image.nii.gz", "b/p1/image.nii.gz"], ["a_p1_image", "b_p1_image"]),
         (["s1/p1.png", "s1/p2.png", "s2/p1.png"], ["s1_p1", "p2", "s2_p1"]),
     ],
 )
@@ -158,7 +158,7 @@ def test_absent_list(tmp_path):
     "text, image, case_id",
     [
         ("a.nii.gz", "CWD/a.nii.gz", "a"),
-        ("/d/p1/series", "/d/p1/series", "series"),
+        ("/d/p1/series", "/d/p1/series", "p1_series"),
         (["/d/p1/flair.nii.gz", None, "/d/p1/t2.nii.gz"], ["/d/p1/flair.nii.gz", None, "/d/p1/t2.nii.gz"], "p1"),
         (("/d/p1_0000.nii.gz", "None"), ["/d/p1_0000.nii.gz", None], "p1"),
         ("[/d/p1/flair.nii.gz,None,'t2.nii.gz']", ["/d/p1/flair.nii.gz", None, "CWD/t2.nii.gz"], "p1"),
