@@ -33,7 +33,7 @@ ITERATIONS = 60
 FINE_STEPS = (1.0, 0.5, 0.25)  # mm; first steps of the refinements at the fine resolution
 CLEAR_GAIN = 0.015  # of the score; the headers are kept where a registration improves on them by less
 DISPLACED = 6.0  # mm; a right position is clearly better than its neighbours at this distance
-LEAST_QUALITY = 0.02  # between wrong and right positions, see `Registration.quality`
+LEAST_QUALITY = 0.03  # between wrong and right positions, see `Registration.quality`
 AIR_HU, AIR_SHARE = -500.0, 0.1  # CT: at least this share of the voxels lies below
 
 
