@@ -1,1 +1,1 @@
-"""From the scanner to the network's input: find sequences, register, correct, extract the brain. Knows no bundle."""
+"""Prepare raw scans for a network: find the sequences, register them, extract the brain. Imports no bundle."""

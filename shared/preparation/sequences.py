@@ -227,7 +227,7 @@ def _check_names(sequences: Sequence[str], choices: Mapping[str, Any], reference
     """Return the reference.
 
     Raises:
-        InputError: a channel that no rule finds and no choice names; a choice or a reference that is no channel.
+        InputError: no rule and no choice finds a channel; or a choice or the reference is not a channel.
     """
     for sequence in choices:
         if sequence not in sequences:

@@ -1,4 +1,4 @@
-"""The sequences of a study are found among what a scanner leaves, and what is not clear is said, not guessed."""
+"""The sequences of a study are found in a scanner's export; unclear cases are reported."""
 
 from __future__ import annotations
 
