@@ -45,7 +45,7 @@ def _tubes(
     return np.exp(-(one**2 + two**2) / (2 * width**2))
 
 
-def _flair_lookalikes(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float], hard: bool) -> Array:
+def flair_lookalikes(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float], hard: bool) -> Array:
     """Draw healthy structures that are bright in FLAIR, in units of lesion contrast: rims, caps, tracts, haze."""
     mni, shape = anatomy.mni, anatomy.wm.shape
     vent = np.maximum(anatomy.ventricle_distance, 0)
@@ -61,7 +61,7 @@ def _flair_lookalikes(rng: np.random.Generator, anatomy: Anatomy, spacing: Seque
     return (rim + caps + tract + haze) * anatomy.wm + cortex + insula
 
 
-def _shared_details(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float]) -> dict[str, Array]:
+def shared_details(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float]) -> dict[str, Array]:
     """Draw the structures that several sequences show, once per case so that the sequences agree."""
     mni, shape = anatomy.mni, anatomy.wm.shape
     sulci = anatomy.csf - anatomy.ventricle
@@ -78,7 +78,7 @@ def _shared_details(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequenc
     }
 
 
-def _contrast(
+def contrast_of(
     name: str,
     rng: np.random.Generator,
     anatomy: Anatomy,
@@ -155,10 +155,10 @@ def make_sequences(
         float32 (X, Y, Z) per name; white matter is about 1.
     """
     streams = dict(zip(SEQUENCES, rng.spawn(len(SEQUENCES))))
-    details = _shared_details(rng, anatomy, spacing)
-    bright = _flair_lookalikes(rng, anatomy, spacing, hard)
+    details = shared_details(rng, anatomy, spacing)
+    bright = flair_lookalikes(rng, anatomy, spacing, hard)
     images = {}
     for name in names:
-        clean = _contrast(name, streams[name], anatomy, lesions, details, bright, hard)
+        clean = contrast_of(name, streams[name], anatomy, lesions, details, bright, hard)
         images[name] = _degrade(streams[name], clean.astype(np.float32), spacing, NOISE[name]).astype(np.float32)
     return images

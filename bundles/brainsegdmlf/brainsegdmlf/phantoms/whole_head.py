@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 
 from brainsegdmlf.phantoms.anatomy import Anatomy, Array, make_anatomy, sigmoid, smooth_noise
-from brainsegdmlf.phantoms.contrast import _contrast, _flair_lookalikes, _shared_details
+from brainsegdmlf.phantoms.contrast import contrast_of, flair_lookalikes, shared_details
 from brainsegdmlf.phantoms.dataset import HEAD_MM, HEAD_SIZES
 from brainsegdmlf.phantoms.lesions import Lesions, make_lesions
 
@@ -158,7 +158,7 @@ def make_image(rng: np.random.Generator, head: Head, name: str, details: dict[st
         fractions = (anatomy.csf, anatomy.gm, anatomy.wm)
         brain = sum(mean * share for mean, share in zip(PLAIN_BRAIN[name], fractions)) + 0.4 * head.lesions.volume
     else:
-        brain = _contrast(name, rng, anatomy, head.lesions, details, bright, hard=False)
+        brain = contrast_of(name, rng, anatomy, head.lesions, details, bright, hard=False)
     fluid = float(np.median(brain[(anatomy.csf > 0.95) & (anatomy.depth > 1)]))
     saturation = FAT_SATURATION if name == "flair" and rng.random() < 0.5 else 1.0
     means = np.array([fluid if mean is None else mean * rng.uniform(0.88, 1.12) for mean in INTENSITIES[name]])
@@ -176,7 +176,7 @@ def make_image(rng: np.random.Generator, head: Head, name: str, details: dict[st
 def make_details(rng: np.random.Generator, head: Head) -> tuple[dict[str, Array], Array]:
     """Draw what all images of a head share: vessels, plexus and the like, and bright spots that are no lesions."""
     spacing = [head.spacing] * 3
-    return _shared_details(rng, head.anatomy, spacing), _flair_lookalikes(rng, head.anatomy, spacing, False)
+    return shared_details(rng, head.anatomy, spacing), flair_lookalikes(rng, head.anatomy, spacing, False)
 
 
 def _to_template(anatomy: Anatomy, before: Array) -> Array:
