@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.core.errors import InputError
 from shared.core.messages import nearest
-from shared.preparation.contrasts import Verdict, classify, kind_of_channel, plain, separate_contrast
+from shared.preparation.contrasts import Verdict, classify, kind_in_words, kind_of_channel, plain, separate_contrast
 from shared.preparation.dicom_study import find_dicom_series
 from shared.preparation.file_study import VOLUME, find_file_series
 from shared.preparation.ranking import find_best
@@ -342,12 +342,14 @@ def _names(groups: Sequence[Sequence[Series]]) -> list[str]:
 def _name(group: Sequence[Series]) -> str:
     kind, *key = group[0].study
     if kind == "DICOM":
-        return Path(os.path.commonpath([one.folder.absolute() for one in group])).name or "study"
-    if key[0].startswith("sub-"):
-        return "_".join(key)
-    parts = [Path(key[0]).absolute().name, re.sub(r"[_\-. ]+$", "", key[1])]
-    if parts[1].casefold().startswith(parts[0].casefold()):
-        parts = parts[1:]
+        folder = Path(os.path.commonpath([one.folder.absolute() for one in group]))
+        parts = [folder.parent.name, folder.name] if kind_in_words(plain(folder.name)) else [folder.name]
+    elif key[0].startswith("sub-"):
+        parts = key
+    else:
+        parts = [Path(key[0]).absolute().name, re.sub(r"[_\-. ]+$", "", key[1])]
+        if parts[1].casefold().startswith(parts[0].casefold()):
+            parts = parts[1:]
     return "_".join(filter(None, parts)) or "study"
 
 

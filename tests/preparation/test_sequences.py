@@ -130,6 +130,13 @@ def test_two_series_of_which_neither_is_better_are_named_and_not_taken(tmp_path)
     assert study.notes[0] in study.table()
 
 
+def test_a_folder_called_after_its_sequence_is_named_with_the_one_above(tmp_path):
+    folder = tmp_path / "p01" / "flair"
+    folder.mkdir(parents=True)
+    add_series(folder, 1, "FLAIR", **FLAIR)
+    assert list(find_studies(tmp_path / "p01", SEQUENCES)) == ["p01_flair"]
+
+
 @pytest.mark.parametrize("choice", [3, "3", "t1 tra rpt", "T1_TRA_RPT", "rpt"])
 def test_a_choice_settles_it(tmp_path, choice):
     add_series(tmp_path, 1, "FLAIR", **FLAIR)
