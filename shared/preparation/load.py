@@ -71,6 +71,7 @@ class LoadPreparedd(LoadSequencesd):
         self.prepare = prepare
         self.reference = reference
         self.warn = warn
+        self._ready: dict[Path, dict[str, Any]] = {}  # records of cases that needed nothing, by their folder
 
     def _load(self, paths: Any, case: str) -> MetaTensor:
         if self.prepare == "off":
@@ -98,6 +99,8 @@ class LoadPreparedd(LoadSequencesd):
         self, scans: dict[str, Scan], reference: str, folder: Path, case: str
     ) -> tuple[dict[str, Scan], dict[str, Any]]:
         """Return the sequences and the record of a case, from `folder` if it was prepared before."""
+        if folder in self._ready:
+            return scans, self._ready[folder]
         cached = read_case(folder, VERSION)
         if cached is not None:
             for warning in cached.record["warnings"] if self.warn else ():
@@ -116,6 +119,7 @@ class LoadPreparedd(LoadSequencesd):
                     raise
                 return scans, self._as_it_is(str(error), case)
             if not done.record["steps"]:
+                self._ready[folder] = done.record
                 return done.scans, done.record
             cached = write_case(folder, done.scans, done.brain.mask, done.record)
         return cached.scans, {**cached.record, "folder": str(folder)}

@@ -82,6 +82,14 @@ def test_the_second_time_a_case_comes_from_the_cache(tmp_path, raw, monkeypatch,
     assert record_of(again)["folder"] == record_of(first)["folder"]
 
 
+def test_a_case_that_needs_nothing_is_looked_at_once(tmp_path, stripped, monkeypatch):
+    load_case = loader(tmp_path)
+    first = load_case(stripped)["image"]
+    monkeypatch.setattr(load, "prepare", lambda *_: pytest.fail("prepared twice"))
+    again = load_case(stripped)["image"]
+    assert np.array_equal(again.numpy(), first.numpy()) and record_of(again) == record_of(first)
+
+
 def test_another_content_is_prepared_anew(tmp_path, raw):
     first = record_of(loader(tmp_path)(raw)["image"])["folder"]
     write(tmp_path / "flair.nii", ball_scan((2, 2, 3), RADIUS - 2, skull=True)[0])
