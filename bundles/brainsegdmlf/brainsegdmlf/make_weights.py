@@ -1,98 +1,236 @@
-"""Make ``models/model.pt``: train on phantoms, tune on phantoms and real patients, average both sets of weights.
+"""Make ``models/model.pt``: train on phantoms, on real FLAIR slices of strokes and on MS patients, mixed in each batch.
 
-    python bundles/brainsegdmlf/brainsegdmlf/make_weights.py --real_dir <folder of the MS data set> --work_dir <folder>
+    python bundles/brainsegdmlf/brainsegdmlf/make_weights.py --data_dir FOLDER --work_dir FOLDER
 
-The real data set is that of Lesjak et al. 2017 (CC BY 4.0; FLAIR, T1, T1 after contrast, T2; a ``dataset.json`` with
-lists ``training`` and ``validation``). The first step trains on phantoms alone, so its figures on these patients are
-those of a network that has never seen a real image. Tuning trains on the patients of both lists. The mean of the
-weights before and after tuning keeps what the phantoms taught (WiSE-FT, Wortsman 2022). A step that was stopped is
-resumed by the same command.
+``data_dir`` holds the folders ``brain_flair_slices`` and ``brain_ms`` (docs/data_license.txt says where from). The
+training saves its state in ``work_dir`` every 200 steps and goes on from there when the command is repeated. At each
+validation it adds a line to ``work_dir/validation.csv`` and writes ``work_dir/model.pt``.
 """
 
 from __future__ import annotations
 
+import csv
+import math
 import runpy
-import shutil
-import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fire
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+from monai.utils import set_determinism
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 BUNDLE = Path(__file__).resolve().parents[1]
 runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
 
-from monai.bundle import run  # noqa: E402
-
-from brainsegdmlf.phantoms.dataset import make_brain_phantoms  # noqa: E402
+from brainsegdmlf.training.losses import lesion_loss  # noqa: E402
+from brainsegdmlf.training.mixture import Mixture, Pictures, Source  # noqa: E402
+from brainsegdmlf.training.slices import FlairSlice, held_out, read_slices, training_slices  # noqa: E402
+from brainsegdmlf.training.validation import on_slices, on_volume, validation_slices  # noqa: E402
+from brainsegdmlf.training.volumes import Patients, Phantoms, Volume, phantom_volume, to_volume  # noqa: E402
+from shared.backbones.checkpoint import load_initial  # noqa: E402
+from shared.core.errors import InputError  # noqa: E402
+from shared.core.files import whole  # noqa: E402
 from shared.datasets.datalist import expand_datalist  # noqa: E402
-from shared.engine.recipes import between, repeated, train_once, write_lists  # noqa: E402
 
-TRAIN = str(BUNDLE / "configs" / "train.json")
-EVALUATE = str(BUNDLE / "configs" / "evaluate.json")
-STAGES = ((1, 48, 110, 0.004), (11, 128, 56, 0.003))  # trainings on phantoms: seed, cases, epochs, learning rate
-UNSEEN = 6  # phantoms per stage that are held back
-TUNING_EPOCHS, TUNING_RATE = 20, 0.0015
-REPEAT, BESIDE = 8, 24  # in an epoch of tuning: repetitions of a real case, number of phantoms
+SHARES = {"phantoms": 4.0, "slices": 3.0, "patients": 1.0}  # of the patches
+BATCH = 8  # patches
+WARM_UP = 200  # steps
+AVERAGED = 0.998  # decay of the mean of the weights
+SAVE_EVERY, VALIDATE_EVERY, PRINT_EVERY = 200, 1000, 20  # steps
+VALIDATION_SLICES = 100
+VALIDATION_PHANTOMS, VALIDATION_SPACING, VALIDATION_SEED = 3, (1.0, 1.0, 3.0), 2**31  # seeds of training are smaller
 
 
-def main(real_dir: str, work_dir: str) -> None:
-    """Run all steps and write ``models/model.pt``.
+def main(
+    data_dir: str,
+    work_dir: str,
+    minutes: float | None = None,
+    steps: int = 10_000,
+    weights: str = str(BUNDLE / "models" / "model.pt"),
+    learning_rate: float = 2e-3,
+    leave_out: str | None = None,
+    shares: Mapping[str, float] | None = None,
+    output: str = str(BUNDLE / "models" / "model.pt"),
+    num_workers: int = 1,
+    seed: int = 0,
+) -> None:
+    """Train, and write the weights after the last step.
 
     Args:
-        real_dir: folder of the real data set.
-        work_dir: folder for phantoms, lists and trainings.
+        data_dir: folder of the data sets.
+        work_dir: folder of the training's state, its log and its latest weights.
+        minutes: stop after so many minutes; the same command goes on. None trains to the end.
+        steps: length of the training and of its cosine schedule; a step trains on 8 patches.
+        weights: file from which the training starts; "none" starts from random weights.
+        learning_rate: the highest.
+        leave_out: a case of ``brain_ms``, such as patient07, that is validated and not trained on.
+        shares: share of the patches from "phantoms", "slices" and "patients"; a source that is left out or has 0 is not
+            used. Default: 4, 3 and 1.
+        output: file of the weights.
+        num_workers: processes that make patches.
+        seed: of all random numbers.
+
+    Raises:
+        InputError: a source is unknown, no source is left, a data set is missing, or there is no case `leave_out`.
     """
-    work = Path(work_dir).absolute()
-    first: Path | None = None
-    for number, (seed, cases, epochs, rate) in enumerate(STAGES, 1):
-        made = make_brain_phantoms(
-            work / f"phantoms_{number}", cases, num_validation=UNSEEN, num_testing=2, seed=seed, hard=True
-        )
-        options = {"epochs": epochs, "val_interval": max(1, epochs // 5), "learning_rate": rate}
-        start = str(first) if first else None
-        first = train_once(
-            TRAIN, work / f"phantoms_only_{number}", dataset_dir=str(made.parent), weights=start, **options
-        )
-    assert first is not None
-    usual = make_brain_phantoms(work / "usual")  # those of the README's first command, with other seeds
-    real = real_set(work, real_dir)
-    report(work, "phantoms only, on unseen phantoms", usual.parent, first)
-    report(work, "phantoms only, on unseen hard phantoms", made.parent, first)
-    report(work, "phantoms only, on real patients", real, first)
+    end = time.monotonic() + 60 * (math.inf if minutes is None else minutes)
+    set_determinism(seed)
+    config = read_config()
+    network = config.get_parsed_content("network_def")
+    used = used_shares(SHARES if shares is None else shares)
+    sources, checks = load_sources(Path(data_dir), used, config, network.in_channels, leave_out)
 
-    patients, phantoms = expand_datalist(real / "dataset.json", "validation"), expand_datalist(made, "training")
-    training = repeated(patients, REPEAT) + phantoms[:BESIDE]
-    mixed = write_lists(work / "mixed", training=training, validation=expand_datalist(made, "validation"))
-    options = {"epochs": TUNING_EPOCHS, "val_interval": TUNING_EPOCHS, "learning_rate": TUNING_RATE}
-    tuned = train_once(TRAIN, work / "tuned", dataset_dir=str(mixed), weights=str(first), **options)
-    report(work, "tuned, on unseen hard phantoms", made.parent, tuned)
-    report(work, "tuned, on the real patients it was tuned on", real, tuned)
-    mean = between(first, tuned, 0.5, work / "mean" / "model.pt")
-    report(work, "mean, on unseen phantoms", usual.parent, mean)
-    report(work, "mean, on unseen hard phantoms", made.parent, mean)
-    report(work, "mean, on the real patients it was tuned on", real, mean)
-    shutil.copyfile(mean, BUNDLE / "models" / "model.pt")
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.01)
+    parts: dict[str, Any] = {"network": network, "average": average, "optimizer": optimizer}
+    work, first = Path(work_dir), 0
+    if (work / "training.pt").exists():
+        saved = torch.load(work / "training.pt", weights_only=True)
+        first = saved.pop("step")
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+    elif str(weights).lower() != "none":
+        load_initial(network, weights)
+
+    network.train()
+    loader = iter(DataLoader(Mixture(sources, used, seed + first), BATCH, num_workers=num_workers))
+    progress = tqdm(range(first, steps), initial=first, total=steps, mininterval=10)
+    losses: list[float] = []
+    for step in progress:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * schedule(step, steps)
+        batch = next(loader)
+        loss = lesion_loss(network(batch["image"]), batch["label"], batch["weight"])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(network)
+        losses.append(float(loss.detach()))
+        if step % PRINT_EVERY == 0:
+            progress.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.3f}")
+        done, late = step + 1, time.monotonic() > end
+        if done % SAVE_EVERY == 0 or done == steps or late:
+            content = {name: part.state_dict() for name, part in parts.items()} | {"step": done}
+            write(content, work / "training.pt")
+        if done % VALIDATE_EVERY == 0 or done == steps or late:
+            row = {"step": done, "loss": sum(losses) / len(losses)} | validate(average.module, checks)
+            losses = []
+            log(work / "validation.csv", row)
+            write(average.module.state_dict(), work / "model.pt")
+        if late and done < steps:
+            tqdm.write(f"{minutes} minutes are over after step {done} of {steps}: repeat the command to go on")
+            return
+    write(average.module.state_dict(), Path(output))
 
 
-def real_set(work: Path, real_dir: str) -> Path:
-    """Write one data list of all real patients and return its folder."""
-    source = Path(real_dir).absolute() / "dataset.json"
-    items = [item for split in ("training", "validation") for item in expand_datalist(source, split)]
-    return write_lists(work / "real", validation=items)
+def read_config() -> ConfigParser:
+    """Read ``train.json`` for its network and its transforms; sequences are dropped in the patches instead."""
+    config = ConfigParser()
+    config.read_config(str(BUNDLE / "configs" / "train.json"))
+    config.update({"bundle_root": str(BUNDLE), "prepare": "off", "modality_drop": 0.0})
+    return config
 
 
-def report(work: Path, title: str, dataset_dir: Path, weights: Path) -> None:
-    """Evaluate weights on the validation list of a data set, and print the table under a title."""
-    print(f"== {title}")
-    folder = work / "evaluate" / title.replace(",", "").replace(" ", "_")
-    run(
-        config_file=[TRAIN, EVALUATE],
-        dataset_dir=str(dataset_dir),
-        ckpt_dir=str(weights.parent),
-        output_dir=str(folder),
-    )
+def used_shares(shares: Mapping[str, float]) -> dict[str, float]:
+    """Return the shares above 0.
+
+    Raises:
+        InputError: a name is unknown, or no share is left.
+    """
+    if wrong := [name for name in shares if name not in SHARES]:
+        raise InputError(f"--shares names {wrong[0]!r}: choose from {', '.join(SHARES)}")
+    used = {name: float(share) for name, share in shares.items() if share > 0}
+    if not used:
+        raise InputError(f"--shares leaves no source: give one of {', '.join(SHARES)} a share above 0")
+    return used
+
+
+def load_sources(
+    data: Path, used: Mapping[str, float], config: ConfigParser, channels: int, leave_out: str | None
+) -> tuple[dict[str, Source], dict[str, Any]]:
+    """Load what the training uses, and what it is validated on.
+
+    Returns:
+        the sources by name; and by name the held-out slices, the held-out patient (None without `leave_out`), and the
+        phantoms, of which the first has no lesion.
+    """
+    fitting = Compose(config.get_parsed_content("fitting"))
+    make = partial(phantom_volume, fitting=fitting)
+    sources: dict[str, Source] = {"phantoms": Phantoms(make)}
+    checks: dict[str, Any] = {"channels": channels, "slices": [], "patient": None, "phantoms": []}
+    for number in range(VALIDATION_PHANTOMS):
+        options = {"lesions": number > 0, "hard": True, "spacing": VALIDATION_SPACING}
+        checks["phantoms"].append(make(VALIDATION_SEED + number, **options))
+    if "slices" in used or (data / "brain_flair_slices").is_dir():
+        slices = read_slices(data / "brain_flair_slices")
+        checks["slices"] = validation_slices([s for s in slices if held_out(s.patient)], VALIDATION_SLICES)
+        if "slices" in used:
+            sources["slices"] = Pictures(training_slices([s for s in slices if not held_out(s.patient)], channels))
+    if "patients" in used or leave_out:
+        patients = load_patients(data / "brain_ms", config)
+        if leave_out and leave_out not in patients:
+            raise InputError(f"--leave_out {leave_out} is no case of brain_ms: choose from {', '.join(patients)}")
+        checks["patient"] = patients.pop(leave_out) if leave_out else None
+        sources["patients"] = Patients(list(patients.values()))
+    return sources, checks
+
+
+def load_patients(folder: Path, config: ConfigParser) -> dict[str, Volume]:
+    """Load the cases of both lists of a data set, as the training of the bundle does; by case id."""
+    steps = [*config.get_parsed_content("loading"), *config.get_parsed_content("label_loading")]
+    load = Compose([*steps, *config.get_parsed_content("fitting")])
+    items = [item for split in ("training", "validation") for item in expand_datalist(folder / "dataset.json", split)]
+    return {item["case_id"]: to_volume(load(item)) for item in items}
+
+
+def schedule(step: int, steps: int) -> float:
+    """Return the share of the highest learning rate: a linear warm-up, then half a cosine to zero."""
+    if step < WARM_UP:
+        return (step + 1) / WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / max(1, steps - WARM_UP)))
+
+
+def validate(network: torch.nn.Module, checks: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of a validation by name; those of data that are not there are left out."""
+    network.eval()
+    found: dict[str, float] = {}
+    slices: Sequence[FlairSlice] = checks["slices"]
+    if slices:
+        found["slices_dice"], found["slices_touched"] = on_slices(network, slices, checks["channels"])
+    healthy, *others = checks["phantoms"]
+    found["phantoms_dice"] = sum(on_volume(network, other)[0] for other in others) / len(others)
+    found["false_ml"] = on_volume(network, healthy)[1] * math.prod(VALIDATION_SPACING) / 1000
+    if checks["patient"] is not None:
+        found["patient_dice"] = on_volume(network, checks["patient"])[0]
+    return found
+
+
+def log(path: Path, row: Mapping[str, float]) -> None:
+    """Add a row to a CSV file, with a header if it is new, and show it in the terminal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if new:
+            writer.writeheader()
+        writer.writerow({name: round(value, 4) for name, value in row.items()})
+    tqdm.write(", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """Write tensors to a file that is whole at any time."""
+    with whole(path) as draft:
+        torch.save(dict(content), draft)
 
 
 if __name__ == "__main__":
-    sys.argv[0] = "make_weights.py"
     fire.Fire(main)
