@@ -31,10 +31,25 @@ CHANNELS = ("csf", "gm", "wm", "depth", "ventricle_distance", "cortex_distance",
 
 @dataclass(frozen=True)
 class Template:
-    """Channels of `CHANNELS`, float32 (1, 7, X, Y, Z) at 1 mm, and the MNI position of the first voxel."""
+    """The anatomy from which heads are drawn: the MNI template, or the label map of one head.
+
+    Attributes:
+        volumes: (1, 7, X, Y, Z) at 1 mm, `CHANNELS` divided by `steps`; tissues as the logarithms of their fractions.
+        origin: MNI position of the first voxel, mm.
+        steps: unit of each channel, float32 (7, 1, 1, 1); None if all are 1.
+        matrix: 3 x 3, from mm in MNI space to voxels; None for the identity.
+        cortex_thinning: how much the cortex is thinned at most, in units of the logarithm.
+        ventricle_growth: largest widening of the ventricles in mm.
+        septum: paint the septum between the lateral ventricles.
+    """
 
     volumes: torch.Tensor
     origin: Array
+    steps: Array | None = None
+    matrix: Array | None = None
+    cortex_thinning: float = 1.2  # averaging over people made the cortex too thick
+    ventricle_growth: float = 3.5
+    septum: bool = True
 
 
 @dataclass(frozen=True)
@@ -183,12 +198,22 @@ def _random_pose(rng: np.random.Generator) -> Array:
 def _sample(template: Template, mni: Array) -> Array:
     """Sample the template at `mni` (3, X, Y, Z), trilinearly with edge values outside: float32 (7, X, Y, Z)."""
     size = torch.tensor(template.volumes.shape[2:], dtype=torch.float32)
-    index = torch.from_numpy(mni - template.origin[:, None, None, None].astype(np.float32))
-    grid = (2 * index / (size - 1)[:, None, None, None] - 1).flip(0).movedim(0, -1)[None]
-    return torch.nn.functional.grid_sample(template.volumes, grid, padding_mode="border", align_corners=True)[0].numpy()
+    index = mni - template.origin[:, None, None, None].astype(np.float32)
+    if template.matrix is not None:
+        index = np.tensordot(template.matrix.astype(np.float32), index, 1)
+    grid = (2 * torch.from_numpy(index) / (size - 1)[:, None, None, None] - 1).flip(0).movedim(0, -1)[None]
+    volumes = template.volumes.float()
+    values = torch.nn.functional.grid_sample(volumes, grid, padding_mode="border", align_corners=True)[0].numpy()
+    return values if template.steps is None else values * template.steps
 
 
-def make_anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], matrix: Array) -> Anatomy:
+def make_anatomy(
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    matrix: Array,
+    template: Template | None = None,
+) -> Anatomy:
     """Draw one head: pose, smooth deformation, ventricle size, atrophy and individual folds.
 
     Args:
@@ -196,8 +221,9 @@ def make_anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequen
         shape: grid size (X, Y, Z); its centre lies in the middle of the brain.
         spacing: mm per voxel along the three axes.
         matrix: 3 x 3 rotation from grid to head axes, divided by the head's size relative to the template.
+        template: of `label_map.load_head`; None for the MNI template.
     """
-    template = load_template()
+    template = template or load_template()
     offsets = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * d for n, d in zip(shape, spacing)]
     to_mni = (_random_pose(rng) @ matrix).astype(np.float32)
     centre = np.array([0, -18, 10], np.float32) + rng.normal(0, 1.5, 3).astype(np.float32)
@@ -211,14 +237,17 @@ def make_anatomy(rng: np.random.Generator, shape: Sequence[int], spacing: Sequen
 
     csf, gm, wm, depth, ventricle_distance, cortex_distance, deep = _sample(template, mni)
     csf += rng.uniform(-1.5, 1.2)  # atrophy opens the sulci
-    wm += rng.uniform(0.0, 1.2)  # averaging over people made the cortex too thick
+    wm += rng.uniform(0.0, template.cortex_thinning)
     for logit in (csf, gm, wm):
         logit += 0.9 * smooth_noise(rng, shape, spacing, 5.0)
     top = np.maximum(np.maximum(csf, gm), wm)
     csf, gm, wm = (np.exp(rng.uniform(1.0, 1.5) * (logit - top)) for logit in (csf, gm, wm))
-    ventricle_distance -= rng.beta(1, 2.5) * 3.5 - 0.3 + 0.4 * smooth_noise(rng, shape, spacing, 15.0)
+    ventricle_distance -= (
+        rng.beta(1, 2.5) * template.ventricle_growth - 0.3 + 0.4 * smooth_noise(rng, shape, spacing, 15.0)
+    )
     x, y, z = mni
     septum = np.exp(-((x / 0.7) ** 2)) * sigmoid((y + 18) / 2) * sigmoid((30 - y) / 2) * sigmoid((z - 7 + y / 4) / 1.5)
+    septum = septum if template.septum else np.zeros_like(septum)
     ventricle = sigmoid(-ventricle_distance / 0.35) * (1 - septum)
     total = csf + gm + wm
     gm, wm = (fraction / total * (1 - ventricle) for fraction in (gm, wm))

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from brainsegdmlf.phantoms.anatomy import Anatomy, Array, make_anatomy, smooth_noise
+from brainsegdmlf.phantoms.anatomy import Anatomy, Array, Template, make_anatomy, smooth_noise
 from brainsegdmlf.phantoms.contrast import SEQUENCES, make_sequences
+from brainsegdmlf.phantoms.label_map import head_files, load_head
 from brainsegdmlf.phantoms.lesions import Lesions, make_lesions
 from shared.core.errors import InputError
 from shared.core.files import write_atomic
@@ -100,6 +101,12 @@ def _store(arrays: list[Array], affine: Array, order: str) -> tuple[list[Array],
     return [np.ascontiguousarray(nib.orientations.apply_orientation(array, turn)) for array in arrays], moved
 
 
+def _draw_head(rng: np.random.Generator, heads_dir: str | os.PathLike[str], share: float) -> Template | None:
+    """Draw one of the label maps of a folder, or None for the MNI template."""
+    files = head_files(heads_dir)
+    return load_head(files[int(rng.integers(len(files)))]) if rng.random() < share else None
+
+
 def make_brain_case(
     seed: int,
     *,
@@ -107,6 +114,8 @@ def make_brain_case(
     sequences: Sequence[str] = SEQUENCES,
     lesions: bool = True,
     hard: bool = False,
+    heads_dir: str | os.PathLike[str] | None = None,
+    head_share: float = 0.5,
 ) -> BrainCase:
     """Make one case; the same arguments give the same arrays on one machine.
 
@@ -117,18 +126,22 @@ def make_brain_case(
         lesions: False gives the same head without lesions.
         hard: brighter look-alikes, and a label without the spots that a reader would overlook. A network trained on
             such cases learns more slowly and has fewer false positives in real patients.
+        heads_dir: folder of head label maps (see `label_map.head_files`); None draws every head from the MNI template.
+        head_share: share of the cases whose head comes from such a label map, in [0, 1].
 
     Returns:
         The case, in a random storage order (RAS, LPS, ...) and in half of all cases oblique.
 
     Raises:
-        InputError: a sequence is unknown or a spacing is not positive.
+        InputError: a sequence is unknown, a spacing is not positive, or a folder does not hold what it should.
     """
     if unknown := [name for name in sequences if name not in SEQUENCES]:
         raise InputError(f"unknown sequence {unknown[0]!r}: choose from {', '.join(SEQUENCES)}")
     if spacing is not None and (len(spacing) != 3 or min(spacing) <= 0):
         raise InputError(f"spacing must be three positive lengths in mm, not {spacing!r}")
-    geometry, head, spots, look = np.random.default_rng(seed).spawn(4)
+    streams = np.random.default_rng(seed)
+    geometry, head, spots, look = streams.spawn(4)
+    (source,) = streams.spawn(1)  # later streams leave the earlier ones as they were
     drawn = (*geometry.uniform([0.9] * 2, [1.1] * 2), geometry.choice(THICKNESSES, p=THICKNESS_WEIGHTS))
     mm = [float(d) for d in (drawn if spacing is None else spacing)]
     rotation, order = _rotation(geometry), str(geometry.choice(STORAGE_ORDERS, p=[0.3, 0.2, 0.3, 0.1, 0.1]))
@@ -137,7 +150,8 @@ def make_brain_case(
     fine = [mm[0], mm[1], mm[2] / factor]
     size = float(geometry.uniform(*HEAD_SIZES))
     shape = [int(np.ceil(size * length / d)) for length, d in zip(HEAD_MM, mm)]
-    thin = make_anatomy(head, (*shape[:2], shape[2] * factor), fine, rotation / size)
+    template = None if heads_dir is None else _draw_head(source, heads_dir, head_share)
+    thin = make_anatomy(head, (*shape[:2], shape[2] * factor), fine, rotation / size, template)
     spread = make_lesions(spots, thin, fine) if lesions else Lesions.none(thin.wm.shape)
     anatomy, found = _merge_slices(thin, factor), _merge_slices(spread, factor)
 
