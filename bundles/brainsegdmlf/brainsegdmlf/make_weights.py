@@ -2,9 +2,11 @@
 
     python bundles/brainsegdmlf/brainsegdmlf/make_weights.py --data_dir FOLDER --work_dir FOLDER
 
-``data_dir`` holds the folders ``brain_flair_slices`` and ``brain_ms`` (docs/data_license.txt says where from). The
-training saves its state in ``work_dir`` every 200 steps and goes on from there when the command is repeated. At each
-validation it adds a line to ``work_dir/validation.csv`` and writes ``work_dir/model.pt``.
+``data_dir`` holds the folders ``brain_flair_slices``, ``brain_ms``, and, for the phantoms, ``brain_heads`` and
+``brain_lesion_shapes`` (docs/data_license.txt says where from). The training saves its state in ``work_dir`` every 200
+steps and goes on from there when the command is repeated. At each validation it adds a line to
+``work_dir/validation.csv`` and writes ``work_dir/model.pt``. A fifth of the stroke patients is held out, both their
+slices and their lesion masks (`held_out`).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
 
 from brainsegdmlf.training.losses import lesion_loss  # noqa: E402
 from brainsegdmlf.training.mixture import Mixture, Pictures, Source  # noqa: E402
+from brainsegdmlf.training.shapes import phantom_folders  # noqa: E402
 from brainsegdmlf.training.slices import FlairSlice, held_out, read_slices, training_slices  # noqa: E402
 from brainsegdmlf.training.validation import on_slices, on_volume, validation_slices  # noqa: E402
 from brainsegdmlf.training.volumes import Patients, Phantoms, Volume, phantom_volume, to_volume  # noqa: E402
@@ -46,6 +49,7 @@ WARM_UP = 200  # steps
 AVERAGED = 0.998  # decay of the mean of the weights
 SAVE_EVERY, VALIDATE_EVERY, PRINT_EVERY = 200, 1000, 20  # steps
 VALIDATION_SLICES = 100
+PARTS = ("training", "validation")
 VALIDATION_PHANTOMS, VALIDATION_SPACING, VALIDATION_SEED = 3, (1.0, 1.0, 3.0), 2**31  # seeds of training are smaller
 
 
@@ -86,7 +90,7 @@ def main(
     config = read_config()
     network = config.get_parsed_content("network_def")
     used = used_shares(SHARES if shares is None else shares)
-    sources, checks = load_sources(Path(data_dir), used, config, network.in_channels, leave_out)
+    sources, checks = load_sources(Path(data_dir), Path(work_dir), used, config, network.in_channels, leave_out)
 
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.01)
@@ -155,7 +159,7 @@ def used_shares(shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def load_sources(
-    data: Path, used: Mapping[str, float], config: ConfigParser, channels: int, leave_out: str | None
+    data: Path, work: Path, used: Mapping[str, float], config: ConfigParser, channels: int, leave_out: str | None
 ) -> tuple[dict[str, Source], dict[str, Any]]:
     """Load what the training uses, and what it is validated on.
 
@@ -163,13 +167,14 @@ def load_sources(
         the sources by name; and by name the held-out slices, the held-out patient (None without `leave_out`), and the
         phantoms, of which the first has no lesion.
     """
-    fitting = Compose(config.get_parsed_content("fitting"))
-    make = partial(phantom_volume, fitting=fitting)
-    sources: dict[str, Source] = {"phantoms": Phantoms(make)}
+    make = partial(phantom_volume, fitting=Compose(config.get_parsed_content("fitting")))
+    ms_patients = [item["case_id"] for item in patient_items(data / "brain_ms")] if (data / "brain_ms").is_dir() else []
+    options = {part: phantom_folders(data, work / "shapes" / part, part == "validation", ms_patients) for part in PARTS}
+    sources: dict[str, Source] = {"phantoms": Phantoms(partial(make, **options["training"]))}
     checks: dict[str, Any] = {"channels": channels, "slices": [], "patient": None, "phantoms": []}
     for number in range(VALIDATION_PHANTOMS):
-        options = {"lesions": number > 0, "hard": True, "spacing": VALIDATION_SPACING}
-        checks["phantoms"].append(make(VALIDATION_SEED + number, **options))
+        settings = {"lesions": number > 0, "hard": True, "spacing": VALIDATION_SPACING, **options["validation"]}
+        checks["phantoms"].append(make(VALIDATION_SEED + number, **settings))
     if "slices" in used or (data / "brain_flair_slices").is_dir():
         slices = read_slices(data / "brain_flair_slices")
         checks["slices"] = validation_slices([s for s in slices if held_out(s.patient)], VALIDATION_SLICES)
@@ -188,8 +193,12 @@ def load_patients(folder: Path, config: ConfigParser) -> dict[str, Volume]:
     """Load the cases of both lists of a data set, as the training of the bundle does; by case id."""
     steps = [*config.get_parsed_content("loading"), *config.get_parsed_content("label_loading")]
     load = Compose([*steps, *config.get_parsed_content("fitting")])
-    items = [item for split in ("training", "validation") for item in expand_datalist(folder / "dataset.json", split)]
-    return {item["case_id"]: to_volume(load(item)) for item in items}
+    return {item["case_id"]: to_volume(load(item)) for item in patient_items(folder)}
+
+
+def patient_items(folder: Path) -> list[dict[str, Any]]:
+    """Return the cases of both lists of a data set."""
+    return [item for split in PARTS for item in expand_datalist(folder / "dataset.json", split)]
 
 
 def schedule(step: int, steps: int) -> float:

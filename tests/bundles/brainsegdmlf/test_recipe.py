@@ -11,6 +11,7 @@ from brainsegdmlf import make_weights
 from brainsegdmlf.training.losses import lesion_loss
 from brainsegdmlf.training.mixture import Mixture, Pictures
 from brainsegdmlf.training.patches import SIDE, crop, drop_sequences, make_patch, vary_intensity
+from brainsegdmlf.training.shapes import phantom_folders
 from brainsegdmlf.training.slices import (
     HIDDEN_WEIGHT,
     FlairSlice,
@@ -102,6 +103,26 @@ def test_a_fifth_of_the_patients_is_held_out_always_the_same():
     assert 0.17 < len(chosen) / 2000 < 0.23
     assert chosen[:5] == [0, 7, 8, 9, 10]
     assert held_out("0007") and held_out("7") and not held_out("6")
+
+
+def test_held_out_patients_and_heads_give_no_shape_to_the_phantoms_of_training(tmp_path):
+    names = ["brain_heads/labels.json", *(f"brain_heads/head_{number:02d}.nii.gz" for number in range(1, 8))]
+    names += [f"brain_lesion_shapes/stroke/{number}.nii.gz" for number in range(20)]
+    names += ["brain_lesion_shapes/ms/patient07.nii.gz", "brain_lesion_shapes/ms/patient08.nii.gz"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = []
+    for part in (False, True):
+        work = tmp_path / f"work_{part}"
+        for _ in range(2):  # the folder may be there from an earlier call
+            phantom_folders(tmp_path, work, part, ["patient07"])
+        found.append({str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()})
+    training, validation = found
+    assert training | validation == set(names) - {"brain_lesion_shapes/ms/patient07.nii.gz"}
+    assert training & validation == {"brain_heads/labels.json"}
+    strokes = {int(name.split("/")[2].split(".")[0]) for name in validation if "stroke" in name}
+    assert strokes == {number for number in range(20) if held_out(number)}
 
 
 def test_bright_tissue_without_label_is_unknown_and_the_stroke_is_not():

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 HELD_OUT_SHARE = 5  # one patient in so many is held out
 # Unknown pixels, in robust z-scores above the usual brightness of their place:
-SEED, GROWN = 2.2, 1.3  # a bright area has a pixel above the first, and all of its pixels are above the second
+SEED, GROWN = 2.5, 1.3  # a bright area has a pixel above the first, and all of its pixels are above the second
 RIM = 4  # mm from the edge of the brain, where cortex is; bright pixels there stay background
 MARGIN = 2  # mm around the label; bright pixels there stay background, so that the outline is learnt
 USUAL = 40  # percentile over patients: the usual brightness of a place

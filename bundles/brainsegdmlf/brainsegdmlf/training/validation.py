@@ -52,6 +52,6 @@ def on_slices(network: torch.nn.Module, slices: Sequence[FlairSlice], channels: 
 def on_volume(network: torch.nn.Module, volume: Volume) -> tuple[float, int]:
     """Return the Dice of a volume and the number of voxels that were found; axial slices."""
     found = np.zeros(volume.label.shape, bool)
-    for place in np.flatnonzero(volume.image.any((0, 1, 2))):
+    for place in volume.tissue_places[2]:
         found[..., place] = segment(network, volume.image[..., place].astype(np.float32))
     return dice(found, volume.label), int(found.sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from brainsegdmlf.training.slices import Array, Slice
 THINNEST_TO_THICKEST = 1.25  # ratio of voxel sides up to which coronal and sagittal slices are drawn
 LESION_SHARE = 0.7  # of the slices show a lesion, if the volume has any
 AXIAL_SHARE = 0.5  # of the slices of volumes that are cut in three planes
-POOL, USES = 8, 96  # phantoms at a time; slices drawn between two new ones
+POOL, USES = 8, 64  # phantoms at a time; slices drawn between two new ones
 HARD_SHARE, HEALTHY_SHARE = 0.75, 0.1  # of the phantoms, see make_brain_case
 
 
@@ -38,14 +39,27 @@ class Volume:
     def draw(self, rng: np.random.Generator) -> Slice:
         """Draw a slice, which shows a lesion by `LESION_SHARE`."""
         axis = 2 if not self.isotropic or rng.random() < AXIAL_SHARE else int(rng.integers(2))
-        others = tuple({0, 1, 2} - {axis})
-        places = np.flatnonzero(self.label.any(others))
+        places = self.lesion_places[axis]
         if not len(places) or rng.random() > LESION_SHARE:
-            places = np.flatnonzero(self.image.any((0, *(1 + other for other in others))))
+            places = self.tissue_places[axis]
         place = int(rng.choice(places))
         image = np.take(self.image, place, axis + 1).astype(np.float32)
         label = np.take(self.label, place, axis)
         return Slice(image, label, np.ones(label.shape, np.float32))
+
+    @cached_property
+    def lesion_places(self) -> list[Array]:
+        """For each axis the slices that show a lesion."""
+        return _places(self.label != 0)
+
+    @cached_property
+    def tissue_places(self) -> list[Array]:
+        """For each axis the slices that show the brain."""
+        return _places((self.image != 0).any(0))
+
+
+def _places(mask: Array) -> list[Array]:
+    return [np.flatnonzero(mask.any(others)) for others in ((1, 2), (0, 2), (0, 1))]
 
 
 def to_volume(item: dict[str, Any]) -> Volume:
