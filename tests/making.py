@@ -12,7 +12,7 @@ import pydicom
 from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from PIL import Image
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from scipy.ndimage import binary_dilation
 
 SHAPE = (6, 5, 4)
@@ -106,6 +106,43 @@ def save_frames(path: Path, array: np.ndarray, affine: np.ndarray, **change) -> 
         slices.append(piece)
     LegacyConvertedEnhancedMRImage(slices, generate_uid(), 1, generate_uid(), 1).save_as(path)
     return str(path)
+
+
+def make_enhanced(folder: Path) -> str:
+    """Turn the slices of a folder into enhanced files of one frame each, as Siemens XA writes them."""
+    groups = {
+        "PerFrameFunctionalGroupsSequence": {
+            "PlanePositionSequence": {"ImagePositionPatient": "ImagePositionPatient"},
+            "PlaneOrientationSequence": {"ImageOrientationPatient": "ImageOrientationPatient"},
+            "PixelValueTransformationSequence": {
+                "RescaleSlope": "RescaleSlope",
+                "RescaleIntercept": "RescaleIntercept",
+            },
+            "MREchoSequence": {"EffectiveEchoTime": "EchoTime"},
+            "MRImageFrameTypeSequence": {"FrameType": "ImageType"},
+        },
+        "SharedFunctionalGroupsSequence": {
+            "PixelMeasuresSequence": {"PixelSpacing": "PixelSpacing", "SliceThickness": "SliceThickness"},
+            "MRTimingAndRelatedParametersSequence": {"RepetitionTime": "RepetitionTime"},
+            "MRModifierSequence": {"InversionTimes": "InversionTime"},
+        },
+    }
+    for file in folder.iterdir():
+        piece = pydicom.dcmread(file)
+        for level, sequences in groups.items():
+            group = pydicom.Dataset()
+            for sequence, words in sequences.items():
+                setattr(group, sequence, [pydicom.Dataset()])
+                for word, plain in words.items():
+                    if plain in piece:
+                        value = piece[plain].value
+                        setattr(group[sequence][0], word, float(value) if word[:4] in ("Effe", "Inve") else value)
+                        del piece[plain]
+            setattr(piece, level, [group])
+        piece.NumberOfFrames = 1
+        piece.file_meta.MediaStorageSOPClassUID = piece.SOPClassUID = EnhancedMRImageStorage
+        piece.save_as(file)
+    return str(folder)
 
 
 def radiograph(folder: Path, **change) -> Path:

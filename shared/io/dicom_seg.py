@@ -14,7 +14,7 @@ from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, Segmentation
 from monai.data import MetaTensor
 from pydicom.sr.codedict import codes as dictionary
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
+from pydicom.uid import MRImageStorage, generate_uid
 
 from shared import __version__
 from shared.core.errors import InputError
@@ -81,6 +81,7 @@ def save_dicom_seg(
     else:
         sources, frames = _on_volume(pred, series)
     _complete(sources)
+    classes = _of_one_frame(sources)
     segmentation = Segmentation(
         source_images=sources,
         pixel_array=_cumulated(frames, len(names)) if nested else frames,
@@ -101,6 +102,7 @@ def save_dicom_seg(
         content_description="Research, not for clinical use",
         series_description="Segmentation (research)",
     )
+    _name_classes(segmentation, classes)
     target = Path(path)
     with whole(target) as draft:
         segmentation.save_as(draft)
@@ -185,6 +187,25 @@ def _complete(slices: Sequence[pydicom.Dataset]) -> None:
                 setattr(piece, word, "")
         if thickness and "SliceThickness" not in piece:
             piece.SliceThickness = thickness
+
+
+def _of_one_frame(slices: Sequence[pydicom.Dataset]) -> dict[str, str]:
+    """Let highdicom take several enhanced files, each of one frame, as slices; return the SOP class of each file."""
+    classes = {str(piece.SOPInstanceUID): piece.SOPClassUID for piece in slices}
+    if len(slices) > 1:
+        for piece in slices:
+            piece.SOPClassUID = MRImageStorage
+    return classes
+
+
+def _name_classes(segmentation: pydicom.Dataset, classes: dict[str, str]) -> None:
+    """Put the SOP classes of the files into the references to them."""
+
+    def put(piece: pydicom.Dataset, element: pydicom.DataElement) -> None:
+        if element.keyword == "ReferencedSOPInstanceUID":
+            piece.ReferencedSOPClassUID = classes[str(element.value)]
+
+    segmentation.walk(put)
 
 
 def _describe(number: int, name: str, code: Code, category: Code) -> SegmentDescription:

@@ -12,6 +12,7 @@ import pydicom
 
 from shared.core.errors import InputError
 from shared.core.messages import reason
+from shared.io.dicom_enhanced import as_plain_slice
 from shared.io.dicom_files import check_broken, check_pixels, dicom_files, number, read_dicom
 from shared.io.dicom_stack import Plane, plane, stack
 from shared.io.opened import OpenedVolume
@@ -28,7 +29,7 @@ ONE_SLICE = "a single DICOM file with one slice, not a series of slices"
 
 
 def open_series(folder: Path) -> OpenedVolume:
-    """Read the slices of a folder; their pixels are decoded later.
+    """Read the slices of a folder, plain or enhanced files of one frame each; their pixels are decoded later.
 
     Returns:
         The volume (columns, rows, slices), slices along the normal of the image plane.
@@ -120,7 +121,7 @@ def _differing(slices: list[pydicom.Dataset], planes: list[Plane]) -> str:
 def _slices(folder: Path) -> list[pydicom.Dataset]:
     """Return the slices in the order of the file names; a segmentation beside them and copies are left out."""
     check_broken(folder)
-    pieces = [read_dicom(file) for file in dicom_files(folder)]
+    pieces = [as_plain_slice(read_dicom(file)) for file in dicom_files(folder)]
     slices = _without_copies([piece for piece in pieces if piece.get("Modality") != SEGMENTATION])
     if not slices:
         raise ValueError("no DICOM file in this folder")

@@ -13,6 +13,7 @@ import pydicom
 from tqdm import tqdm
 
 from shared.core.messages import reason
+from shared.io.dicom_enhanced import as_plain_slice, image_type
 from shared.io.dicom_files import NO_PIXELS, check_broken, is_dicom, read_dicom
 from shared.preparation.series import Geometry, Series, Tags, plane_of_normal, to_number
 
@@ -105,7 +106,8 @@ def _read(files: Sequence[Path], broken: dict[Path, str]) -> Iterator[_Image]:
         try:
             if not is_dicom(file):
                 continue
-            image = _Image(file, read_dicom(file, stop_before_pixels=True, specific_tags=WANTED))
+            header = as_plain_slice(read_dicom(file, stop_before_pixels=True, specific_tags=WANTED))
+            image = _Image(file, header)
             if image.kind == TABLE_OF_CONTENTS:
                 continue
         except OSError as error:
@@ -126,7 +128,7 @@ def _is_image(image: _Image) -> bool:
 
 
 def _key(image: _Image) -> tuple:
-    """Tell apart the studies and their series; an enhanced file is a series of its own."""
+    """Tell apart the studies and their series; a file of several frames is a series of its own."""
     key = image.text("PatientID"), image.text("StudyInstanceUID"), image.text("SeriesInstanceUID")
     return (*key, str(image.file)) if "PerFrameFunctionalGroupsSequence" in image.header else key
 
@@ -138,7 +140,8 @@ def _acquisitions(images: list[_Image]) -> list[list[_Image]]:
         return [images]
     parts: dict[tuple, list[_Image]] = defaultdict(list)
     for image in images:
-        parts[_image_type(image.header), str(image.header.get("EchoNumbers") or "")].append(image)
+        echo = image.header.get("EchoNumbers") or image.header.get("EchoTime")  # enhanced files number no echoes
+        parts[image_type(image.header), str(echo or "")].append(image)
     return list(parts.values())
 
 
@@ -189,7 +192,7 @@ def _not_a_scan(image: _Image) -> str:
 def _tags(image: _Image) -> Tags:
     header = image.header
     scanning = {word.upper() for word in _words(header.get("ScanningSequence"))}
-    pulse, recovery = image.text("EchoPulseSequence"), image.text("InversionRecovery")  # of enhanced files
+    pulse, recovery = image.text("EchoPulseSequence"), _deep(header, "InversionRecovery")  # of enhanced files
     scanning |= {"SPIN": {"SE"}, "GRADIENT": {"GR"}, "BOTH": {"SE", "GR"}}.get(pulse, set())
     scanning |= {"IR"} if recovery == "YES" else set()
     agent = image.text("ContrastBolusAgent")
@@ -197,7 +200,7 @@ def _tags(image: _Image) -> Tags:
         agent = "in ContrastBolusAgentSequence"
     return Tags(
         modality=image.text("Modality"),
-        image_type=_image_type(header),
+        image_type=image_type(header),
         sequence_name=image.text("SequenceName") or image.text("PulseSequenceName"),
         scanning=frozenset(scanning),
         is_3d={"3D": True, "2D": False}.get(image.text("MRAcquisitionType")),
@@ -260,10 +263,6 @@ def _in_groups(groups: Sequence[pydicom.Dataset], word: str) -> Any:
             if element.VR == "SQ" and element.value and element.value[0].get(word) not in (None, ""):
                 return element.value[0].get(word)
     return None
-
-
-def _image_type(header: pydicom.Dataset) -> tuple[str, ...]:
-    return tuple(word.upper().strip() for word in _words(header.get("ImageType")))
 
 
 def _words(value: Any) -> list[str]:

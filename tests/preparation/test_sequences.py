@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+import torch
 from pydicom.uid import generate_uid
 
 from shared.io.affine import to_voxels
@@ -20,7 +21,7 @@ from shared.io.sources import load_volume
 from shared.preparation.dicom_study import find_dicom_series
 from shared.preparation.sequences import find_studies, find_study
 from tests.bundles.running import assert_one_line, input_error
-from tests.making import save, volume
+from tests.making import make_enhanced, save, volume
 from tests.preparation.studies import (
     BASIC_REPORT,
     FLAIR,
@@ -257,6 +258,37 @@ def test_an_enhanced_file_is_one_series(tmp_path):
     assert study.series["flair"].tags.times == "TR 9000, TE 86, TI 2500 ms"
     image = load_volume(study.image(tmp_path / "links")[0], "case a")
     assert image.shape == (1, 10, 12, 24)
+
+
+def test_enhanced_files_of_one_frame_are_one_series(tmp_path):
+    add_series(tmp_path, 1, "t2_tse_tra", **T2)
+    (tmp_path / "xa").mkdir()
+    add_series(tmp_path / "xa", 3, "t2_tirm_tra_dark-fluid", **FLAIR)
+    expected = find_study(tmp_path, SEQUENCES).series["flair"]
+    plain = load_volume(expected.path, "case a")
+    make_enhanced(tmp_path / "xa")
+    found = find_study(tmp_path, SEQUENCES).series["flair"]
+    assert found.geometry == expected.geometry and found.path == tmp_path / "xa"
+    assert found.tags.times == "TR 9000, TE 86, TI 2500 ms" and found.tags.image_type == expected.tags.image_type
+    image = load_volume(found.path, "case a")
+    assert torch.equal(image.as_tensor(), plain.as_tensor()) and torch.equal(image.affine, plain.affine)
+
+
+def test_echoes_and_phases_of_enhanced_files_are_separate(tmp_path):
+    add_series(tmp_path, 4, "FLAIR", **FLAIR)
+    uid = generate_uid()
+    for number, time in ((1, 12), (2, 96), (3, 96)):
+        tags = {**T2, "EchoTime": time, "SeriesInstanceUID": uid, "SeriesNumber": 5}
+        add_series(tmp_path, number, "pd+t2_tse_tra", **tags)
+    make_enhanced(tmp_path)
+    for file in tmp_path.glob("IM003*"):
+        piece = pydicom.dcmread(file)
+        piece.PerFrameFunctionalGroupsSequence[0].MRImageFrameTypeSequence[0].ComplexImageComponent = "PHASE"
+        piece.save_as(file)
+    study = find_study(tmp_path, SEQUENCES)
+    assert study.series["t2"].tags.te == 96 and len(study.series["t2"].files) == 24
+    whys = [row.why for row in study.rows]
+    assert "pd, which is not asked for" in whys and "phase or complex image" in whys
 
 
 def ct(folder: Path) -> None:
