@@ -18,6 +18,7 @@ from brainsegdmlf.phantoms.anatomy import Anatomy, Array, Template, make_anatomy
 from brainsegdmlf.phantoms.contrast import SEQUENCES, make_sequences
 from brainsegdmlf.phantoms.label_map import head_files, load_head
 from brainsegdmlf.phantoms.lesions import Lesions, make_lesions
+from brainsegdmlf.phantoms.real_lesions import MIX, find_shapes, mix_lesions
 from shared.core.errors import InputError
 from shared.core.files import write_atomic
 from shared.datasets.builtin import already_made, run_jobs, write_datalist
@@ -116,6 +117,10 @@ def make_brain_case(
     hard: bool = False,
     heads_dir: str | os.PathLike[str] | None = None,
     head_share: float = 0.5,
+    lesion_dir: str | os.PathLike[str] | None = None,
+    strokes: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    lesion_kind: str | None = None,
 ) -> BrainCase:
     """Make one case; the same arguments give the same arrays on one machine.
 
@@ -128,6 +133,10 @@ def make_brain_case(
             such cases learns more slowly and has fewer false positives in real patients.
         heads_dir: folder of head label maps (see `label_map.head_files`); None draws every head from the MNI template.
         head_share: share of the cases whose head comes from such a label map, in [0, 1].
+        lesion_dir: folder of lesion masks of patients (see `real_lesions.find_shapes`); None draws all lesions.
+        strokes, exclude: patients of that folder that may and may not be used, likewise.
+        lesion_kind: of `real_lesions.MIX` ("drawn", "ms", "stroke", "both", "none"); None draws one per case. Only with
+            `lesion_dir`.
 
     Returns:
         The case, in a random storage order (RAS, LPS, ...) and in half of all cases oblique.
@@ -139,9 +148,11 @@ def make_brain_case(
         raise InputError(f"unknown sequence {unknown[0]!r}: choose from {', '.join(SEQUENCES)}")
     if spacing is not None and (len(spacing) != 3 or min(spacing) <= 0):
         raise InputError(f"spacing must be three positive lengths in mm, not {spacing!r}")
+    if lesion_kind is not None and lesion_kind not in MIX:
+        raise InputError(f"unknown lesion_kind {lesion_kind!r}: choose from {', '.join(MIX)}")
     streams = np.random.default_rng(seed)
     geometry, head, spots, look = streams.spawn(4)
-    (source,) = streams.spawn(1)  # later streams leave the earlier ones as they were
+    source, shapes = streams.spawn(2)  # later streams leave the earlier ones as they were
     drawn = (*geometry.uniform([0.9] * 2, [1.1] * 2), geometry.choice(THICKNESSES, p=THICKNESS_WEIGHTS))
     mm = [float(d) for d in (drawn if spacing is None else spacing)]
     rotation, order = _rotation(geometry), str(geometry.choice(STORAGE_ORDERS, p=[0.3, 0.2, 0.3, 0.1, 0.1]))
@@ -152,7 +163,10 @@ def make_brain_case(
     shape = [int(np.ceil(size * length / d)) for length, d in zip(HEAD_MM, mm)]
     template = None if heads_dir is None else _draw_head(source, heads_dir, head_share)
     thin = make_anatomy(head, (*shape[:2], shape[2] * factor), fine, rotation / size, template)
-    spread = make_lesions(spots, thin, fine) if lesions else Lesions.none(thin.wm.shape)
+    if lesion_dir is not None and lesions:
+        thin, spread = mix_lesions(shapes, thin, fine, find_shapes(lesion_dir, strokes, exclude), lesion_kind)
+    else:
+        spread = make_lesions(spots, thin, fine) if lesions else Lesions.none(thin.wm.shape)
     anatomy, found = _merge_slices(thin, factor), _merge_slices(spread, factor)
 
     mask = _skull_strip(look, anatomy, mm)
