@@ -26,6 +26,7 @@ from PIL import Image
 from torch import nn
 
 from shared.core.errors import InputError, find_input_error
+from tests.warm import run_module
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN: dict[str, Any] = {"device": "cpu", "amp": False}
@@ -228,8 +229,7 @@ def environment() -> dict[str, str]:
 
 def run_bundle(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subprocess.CompletedProcess:
     """Run `python -m monai.bundle run` with `arguments` in a process of its own."""
-    command = [sys.executable, "-m", "monai.bundle", "run", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
+    done = run_module("monai.bundle", "run", *map(str, arguments), cwd=cwd, environment=environment())
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from PIL import Image
 
 import shared
 from tests.bundles.running import ROOT, environment
+from tests.warm import run_module
 
 NAME = "toy"
 MODEL = "tmca"  # the bundle whose prepare.py and start of a config are copied, as CONTRIBUTING.md says
@@ -200,9 +199,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 def python(checkout: Path, *words: str, status: int = 0) -> str:
     """Run ``python -m`` in the checkout; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=checkout, env=environment(), capture_output=True, text=True
-    )
+    done = run_module(*words, cwd=checkout, environment=environment())
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 

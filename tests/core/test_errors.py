@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from monai.transforms import Compose
 
 from shared.core.errors import InputError, find_input_error, require
 from shared.io.volumes import LoadSequencesd
+from tests.warm import run_code
 
 ROOT = Path(__file__).resolve().parents[2]
 START = "from shared.core.errors import InputError, install_one_line_errors\ninstall_one_line_errors()\n"
@@ -28,8 +29,7 @@ list(DataLoader(Dataset(items, Compose([LoadSequencesd("image", ["flair"])]))))
 
 
 def run(code: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "ignore", "-c", START + code]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return run_code(START + code, cwd=ROOT, environment=os.environ)
 
 
 def test_input_error_inside_a_monai_transform_is_one_line():

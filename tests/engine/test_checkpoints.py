@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from shared.core.errors import InputError
 from shared.engine.checkpoints import machines_agree
 from shared.engine.run_folder import BEST, LAST, run_of, save_checkpoint
 from tests.engine.short_run import Run, one_line
+from tests.warm import run_code
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -229,8 +228,7 @@ def go_in_another_process(folder, output) -> str:
         "try: Run(sys.argv[1], output=sys.argv[2]).go()\n"
         "except InputError as error: print(error)"
     )
-    command = [sys.executable, "-c", program, str(folder), str(output)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    return run_code(program, str(folder), str(output), cwd=ROOT, environment=os.environ).stdout
 
 
 @pytest.mark.parametrize("other", [("models", "other"), ("other", "out")])

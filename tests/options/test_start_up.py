@@ -15,6 +15,7 @@ from shared.core.errors import find_input_error
 from shared.core.processes import is_command_line
 from shared.options.start_up import check_release, start
 from tests.bundles.running import ROOT, copy_bundle, environment
+from tests.warm import run_code, run_module
 
 BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
 READERS = """
@@ -55,8 +56,7 @@ for root in roots:
 
 
 def in_a_process(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    return run_code(code, *arguments, cwd=folder, environment=environment())
 
 
 def test_reading_a_config_from_another_folder_leaves_the_process_as_it_was(tmp_path):
@@ -128,8 +128,7 @@ def test_a_strangers_package_called_shared_gives_one_clear_line(is_package, tmp_
 
 def command_with_texts(module: str, *words: str, cwd: Path, output: Path) -> subprocess.CompletedProcess:
     texts = ["--input", "pat#1/none.png", "--text", "nodule #2", "--output_dir", str(output)]
-    command = [sys.executable, "-m", module, *words, *texts]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
+    return run_module(module, *words, *texts, cwd=cwd, environment=environment())
 
 
 def test_texts_arrive_as_typed_although_another_shared_folder_lies_around(tmp_path):

@@ -1,13 +1,13 @@
 """The table of a bundle's options, in the terminal and on its page."""
 
-import subprocess
-import sys
+import os
 
 import pytest
 
 from shared.options.schema import load_schema
 from shared.options.table import option_markdown
 from tests.bundles.running import ROOT
+from tests.warm import run_module
 
 CONFIGS = [path.parent for path in sorted(ROOT.glob("bundles/*/configs/metadata.json"))]
 
@@ -20,8 +20,7 @@ def test_the_bundles_page_holds_the_table(configs):
 
 
 def test_the_command_prints_every_option():
-    command = [sys.executable, "-m", "shared", "options", "emclip"]
-    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = run_module("shared", "options", "emclip", cwd=ROOT, environment=os.environ).stdout
     names = [line.split()[0] for line in text.splitlines() if not line.startswith(" ")]
     assert names == list(load_schema(ROOT / "bundles" / "emclip" / "configs"))
     assert "default 40" in text and max(map(len, text.splitlines())) <= 100

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 import shared
 from shared.core.errors import InputError
 from shared.serving.packaging import package
+from tests.warm import run_code, run_module
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,15 +77,14 @@ def test_bytes_depend_on_no_time_mode_or_folder(bundles, tmp_path):
     for path in copy.rglob("*"):
         path.chmod(0o700)
         os.utime(path, (10**9, 10**9))
-    command = [sys.executable, "-m", "shared", "package", "toy", "--out", str(tmp_path / "b")]
     script = (
         f"from shared.serving.packaging import package; package(out={str(tmp_path / 'b')!r}, bundles={str(copy)!r})"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = run_code(script, cwd=ROOT, environment=os.environ)
     assert done.returncode == 0, done.stderr
     second = (tmp_path / "b" / "dist" / f"toy_v{shared.__version__}.zip").read_bytes()
     assert first == second
-    assert "did you mean" in subprocess.run([*command[:4], "emclp"], cwd=ROOT, capture_output=True, text=True).stderr
+    assert "did you mean" in run_module("shared", "package", "emclp", cwd=ROOT, environment=os.environ).stderr
 
 
 def test_index_has_the_model_zoos_format(bundles, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import shared
 from tests.bundles.facts import BUNDLES, NAMES
 from tests.bundles.running import environment
+from tests.warm import run_code
 
 
 @dataclass
@@ -99,5 +99,4 @@ if later:
 def python(script: str, *arguments: Any, cwd: Path) -> subprocess.CompletedProcess:
     """Run a script in a process that knows nothing of the repository; arguments as one JSON text."""
     cwd.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", script, json.dumps(arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True)
+    return run_code(script, json.dumps(arguments), cwd=cwd, environment=environment())

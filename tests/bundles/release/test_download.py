@@ -7,7 +7,6 @@ import json
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 import threading
 import zipfile
@@ -22,6 +21,7 @@ import shared
 from tests.bundles.facts import BUNDLES, NAMES
 from tests.bundles.release.helpers import SEVERAL, Release, python
 from tests.bundles.running import environment
+from tests.warm import run_module
 
 REPO, TAG = "owner/name", f"v{shared.__version__}"
 Download = Callable[..., Path]
@@ -98,8 +98,8 @@ def test_from_a_url(name, release, site, download):
 def test_from_a_url_in_a_process_of_its_own(release, site, tmp_path):
     name = NAMES[0]
     url = f"{site}/{REPO}/releases/download/{TAG}/{release.zips[name].name}"
-    command = [sys.executable, "-m", "monai.bundle", "download", "--name", name, "--url", url, "--bundle_dir", "."]
-    done = subprocess.run(command, cwd=tmp_path, env=environment() | {"NO_PROXY": "127.0.0.1"}, capture_output=True)
+    words = ["download", "--name", name, "--url", url, "--bundle_dir", "."]
+    done = run_module("monai.bundle", *words, cwd=tmp_path, environment=environment() | {"NO_PROXY": "127.0.0.1"})
     assert done.returncode == 0, done.stderr
     assert_whole(tmp_path / name, release.zips[name])
 
