@@ -29,6 +29,8 @@ THREADS = 4  # files read at the same time; each may hold a volume in memory
 SECONDS = 5  # until a bar is shown
 
 Check = Callable[[Mapping[str, Any], str], list[str]]  # of an item and the words that name its case: its problems
+Headers = dict[str, Header]  # of the sequences of a case that can be read, by name
+More = Callable[[Mapping[str, Any], str, Headers], list[str]]
 
 
 def preflight(
@@ -39,7 +41,7 @@ def preflight(
     pictures: bool = False,
     whole: bool | None = None,
     strict: bool | None = None,
-    more: Check | None = None,
+    more: More | None = None,
     one_grid: bool = True,
 ) -> None:
     """Check all data, and the output folder by writing.
@@ -57,7 +59,7 @@ def preflight(
         whole: read images to their end; False reads only their headers. None reads them to their end if there are
             labels: a training stops at a damaged image, while inference goes on with the next case.
         strict: refuse all cases if one has a fault; None does so if there are labels.
-        more: finds further problems of a case.
+        more: of volumes, finds further problems of a case in its item, its name and the headers of its sequences.
         one_grid: the sequences of a case must lie on one grid; False where a preparation registers them.
 
     Raises:
@@ -70,8 +72,8 @@ def preflight(
     if pictures:
         check = _picture_check(labels, need_label, whole, empty)
     else:
-        check = _volume_check(channels, labels, need_label, whole, empty, one_grid)
-    found = _check_all(cases, lambda item, case: check(item, case) + (more(item, case) if more else []))
+        check = _volume_check(channels, labels, need_label, whole, empty, one_grid, more)
+    found = _check_all(cases, check)
     folder = check_output_dir(output_dir, needed_mb=200)
     if strict or not cases:
         require([*(_joined(found) if cases else [NO_CASE]), *folder])
@@ -135,10 +137,12 @@ def _volume_check(
     whole: bool,
     empty: set[int],
     one_grid: bool = True,
+    more: More | None = None,
 ) -> Check:
     def check(item: Mapping[str, Any], case: str) -> list[str]:
         problems: list[str] = []
-        header = _check_image(item.get("image"), channels, case, whole, one_grid, problems)
+        headers = _check_image(item.get("image"), channels, case, whole, one_grid, problems)
+        header = next(iter(headers.values()), None)
         label, where = item.get("label"), f"{case}: label"
         if not is_missing(label):
             voxels = _attempt(problems, _check_label, label, header, labels, where)
@@ -146,7 +150,7 @@ def _volume_check(
                 empty.add(id(item))
         elif need_label:
             problems.append(f"{case}: {NO_LABEL}")
-        return problems
+        return problems + (more(item, case, headers) if more and headers else [])
 
     return check
 
@@ -210,19 +214,19 @@ def _joined(lists: Sequence[list[str]]) -> list[str]:
 
 def _check_image(
     image: Any, channels: Sequence[str], case: str, whole: bool, one_grid: bool, problems: list[str]
-) -> Header | None:
-    """Check the sequences of one case; return the geometry of the first readable one."""
+) -> Headers:
+    """Check the sequences of one case; return the geometry of those that can be read."""
     single = isinstance(image, (str, os.PathLike))
     paths = [image] if single else list(image or [])
     if all(is_missing(path) for path in paths):
         problems.append(f"{case}: every sequence is missing: give at least one of {', '.join(channels)}")
-        return None
+        return {}
     before = len(problems)
     if not single:
         _attempt(problems, check_channels, len(paths), channels, case)
     if len(problems) > before:
-        return None
-    first: tuple[str, Header] | None = None
+        return {}
+    headers: Headers = {}
     for name, path in zip(["image"] if single else channels, paths):
         header = None if is_missing(path) else _attempt(problems, read_header, path, f"{case}: {name}", whole)
         if header is None:
@@ -231,11 +235,11 @@ def _check_image(
             _attempt(problems, check_channels, header.channels, channels, f"{case}: {path}")
         elif header.channels != 1:
             problems.append(f"{case}: {name}: {path} holds {header.channels} volumes: give one volume per sequence")
-        if first is None:
-            first = name, header
-        elif one_grid:
-            _attempt(problems, check_same_grid, _grid(*first), _grid(name, header), case)
-    return first[1] if first else None
+        headers[name] = header
+        first = next(iter(headers))
+        if one_grid and name != first:
+            _attempt(problems, check_same_grid, _grid(first, headers[first]), _grid(name, header), case)
+    return headers
 
 
 def _check_label(path: Any, image: Header | None, labels: Sequence[int] | None, where: str) -> MetaTensor | None:
