@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from PIL import Image
 from torch import nn
 
 from shared.core.errors import InputError, find_input_error
-from tests.warm import run_module
+from tests.warm import Program, module, run_module
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN: dict[str, Any] = {"device": "cpu", "amp": False}
@@ -201,10 +200,8 @@ def read_mask(file: Path) -> np.ndarray:
 
 def train_and_kill(bundle: Bundle, settings: dict[str, Any]) -> Path:
     """Kill a training, in a process of its own, once its first checkpoint is there; the path of that."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(bundle.configs / "train.json")]
-    command += options({**settings, **PLAIN})
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=quiet, stderr=quiet)
+    words = ["run", "--config_file", str(bundle.configs / "train.json"), *options({**settings, **PLAIN})]
+    process = Program(module, "monai.bundle", *words, cwd=ROOT, environment=environment())
     last = Path(settings["output_dir"]) / "models" / "last.pt"
     try:
         while process.poll() is None and not last.exists():
@@ -234,28 +231,29 @@ def run_bundle(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subproc
     return done
 
 
-def torchrun(*arguments: Any, cwd: Path = ROOT, nodes: int = 1) -> str:
-    """Run two processes, as one has them on two GPUs of a machine; what they print.
+def run_twice(*words: str, nodes: int = 1) -> str:
+    """Run a command of `monai.bundle` in two processes, as one has them on two GPUs of a machine; what they print.
 
-    With two `nodes`, as on two machines: two launches, of a process each, that meet at the loopback address.
+    They have the variables that torchrun sets. With two `nodes` it is torchrun itself that starts them, as on two
+    machines: two launches, of a process each, that meet at the loopback address.
     """
+    port = str(free_port())
     if nodes == 1:
-        launches = [["--standalone"]]
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        starts = [("monai.bundle", {**meeting, "RANK": rank, "LOCAL_RANK": rank}, list(words)) for rank in "01"]
     else:
-        meeting = [f"--nnodes={nodes}", "--master_addr=127.0.0.1", f"--master_port={free_port()}"]
-        launches = [[*meeting, f"--node_rank={rank}"] for rank in range(nodes)]
-    start = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={2 // nodes}"]
-    how: dict[str, Any] = {"cwd": cwd, "env": environment(), "text": True, "stdout": subprocess.PIPE}
+        launch = [f"--nnodes={nodes}", "--nproc_per_node=1", "--master_addr=127.0.0.1", f"--master_port={port}"]
+        rest = ["-m", "monai.bundle", *words]
+        starts = [("torch.distributed.run", {}, [*launch, f"--node_rank={rank}", *rest]) for rank in range(nodes)]
     began = [
-        subprocess.Popen([*start, *launch, *map(str, arguments)], stderr=subprocess.STDOUT, **how)
-        for launch in launches
+        Program(module, name, *rest, cwd=ROOT, environment={**environment(), **more}) for name, more, rest in starts
     ]
     try:
-        texts = [process.communicate(timeout=500)[0] for process in began]
+        texts = ["".join(process.communicate(timeout=500)) for process in began]
     finally:
         for process in began:
             process.kill()
-    assert [process.returncode for process in began] == [0] * nodes, "\n".join(texts)
+    assert [process.returncode for process in began] == [0, 0], "\n".join(texts)
     return "".join(texts)
 
 
@@ -280,8 +278,7 @@ def train_in_two(bundle: Bundle, data: Path, output: Path, nodes: int = 1) -> st
     extra.write_text(json.dumps({"run": steps, **(own_disk if nodes > 1 else {})}), encoding="utf-8")
     files = [*(str(bundle.configs / f"{name}.json") for name in ("train", "multi_gpu_train")), str(extra)]
     places = {"dataset_dir": data, "output_dir": output, **bundle.train_options, "amp": False}
-    command = ["-m", "monai.bundle", "run", "--config_file", str(files).replace(" ", ""), *options(places)]
-    text = torchrun(*command, nodes=nodes)
+    text = run_twice("run", "--config_file", str(files).replace(" ", ""), *options(places), nodes=nodes)
     for when in ("trained", "best"):
         first, second = (torch.load(output.with_name(f"{when}_{rank}.pt"), weights_only=True) for rank in range(2))
         assert first.keys() == second.keys()

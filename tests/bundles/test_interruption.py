@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.bundles.facts import BUNDLES
 from tests.bundles.running import PLAIN, ROOT, environment, options
+from tests.warm import Program, module, run_module
 
 BUNDLE = BUNDLES["tmca"]
 
@@ -20,13 +20,12 @@ BUNDLE = BUNDLES["tmca"]
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
 
 
-def start(folder: Path, *launcher: str, configs: tuple[str, ...] = ("train",), **settings) -> subprocess.Popen:
+def start(folder: Path, *launcher: str, configs: tuple[str, ...] = ("train",), **settings) -> Program:
     places = {"dataset_dir": folder / "data", "output_dir": folder / "out"}
     files = str([str(BUNDLE.configs / f"{name}.json") for name in configs]).replace(" ", "")
-    command = [sys.executable, "-m", *launcher, "monai.bundle", "run", "--config_file", files]
-    command += options({**places, **BUNDLE.train_options, **BUNDLE.quiet, **settings})
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, start_new_session=True, **pipes)
+    words = [*launcher, "monai.bundle", "run", "--config_file", files]
+    words += options({**places, **BUNDLE.train_options, **BUNDLE.quiet, **settings})
+    return Program(module, *words, cwd=ROOT, environment=environment())
 
 
 def processes_of_session(session: int) -> list[int]:
@@ -41,7 +40,7 @@ def processes_of_session(session: int) -> list[int]:
     return found
 
 
-def wait_for(condition, process: subprocess.Popen) -> None:
+def wait_for(condition, process: Program) -> None:
     while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -65,9 +64,9 @@ def test_one_line_names_the_command_that_goes_on(tmp_path, number):
 
     command = shlex.split(line.partition("to go on: ")[2])
     assert command[-2:] == ["--resume", "true"]
-    done = subprocess.run(
-        [sys.executable, *command[1:], "--epochs", "20"], cwd=ROOT, env=environment(), capture_output=True, text=True
-    )
+    assert command[:3] == ["python", "-m", "monai.bundle"]
+    epochs = int(re.search(r"stopped in epoch (\d+)", line)[1]) + 1
+    done = run_module(*command[2:], "--epochs", str(epochs), cwd=ROOT, environment=environment())
     assert "resuming after epoch" in done.stdout
 
 
