@@ -77,19 +77,19 @@ class Anatomy:
     cortex_distance: Array
 
 
-def _signed_distance(mask: Array, step: int = 1) -> Array:
+def signed_distance(mask: Array, step: int = 1) -> Array:
     """Measure the distance to the border of `mask` in voxels, positive outside, on every `step`-th voxel."""
     few = mask[::step, ::step, ::step]
     distance = ndimage.distance_transform_edt(~few) - ndimage.distance_transform_edt(few)
     return ndimage.zoom(step * distance.astype(np.float32), np.divide(mask.shape, few.shape), order=1, grid_mode=False)
 
 
-def _ventricle_distance(mask: Array) -> Array:
+def ventricle_distances(mask: Array) -> Array:
     """Measure the signed distance to the ventricles, capped at 24 mm to save time."""
     found = ndimage.find_objects(mask.astype(np.uint8))[0]
     box = tuple(slice(max(s.start - 24, 0), s.stop + 24) for s in found)
     out = np.full(mask.shape, 24, np.float32)
-    out[box] = np.minimum(_signed_distance(mask[box]), 24)
+    out[box] = np.minimum(signed_distance(mask[box]), 24)
     return out
 
 
@@ -138,9 +138,9 @@ def load_template() -> Template:
     cortex = (fractions[1] > 0.5) & (deep < 0.3)
     channels = [
         *log,
-        -_signed_distance(brain, step=2),
-        _ventricle_distance(_ventricles(fractions[0], mni)),
-        np.maximum(_signed_distance(cortex, step=2), 0),
+        -signed_distance(brain, step=2),
+        ventricle_distances(_ventricles(fractions[0], mni)),
+        np.maximum(signed_distance(cortex, step=2), 0),
         deep,
     ]
     volumes = torch.from_numpy(np.stack(channels, dtype=np.float32, casting="same_kind"))[None]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from brainsegdmlf.phantoms import artefacts
 from brainsegdmlf.phantoms.anatomy import Anatomy, Array, sigmoid, smooth_noise
 from brainsegdmlf.phantoms.lesions import Lesions
 
@@ -22,6 +23,13 @@ MEANS = {
     "t1": ((0.20, 0.45), (0.68, 0.86), (1.02, 1.18), (-0.30, -0.06)),
     "t1ce": ((0.22, 0.50), (0.74, 0.90), (1.02, 1.15), (-0.28, -0.05)),
     "t2": ((2.40, 4.00), (1.20, 1.60), (0.80, 1.00), (0.60, 1.30)),
+}
+WIDE_SHARE = 0.25  # share of the rough images whose tissues follow `WIDE`
+WIDE = {  # likewise, beyond what the sequence's physics gives; only a lesion keeps the sign of its contrast
+    "flair": ((0.05, 0.90), (0.85, 1.40), (0.75, 1.00), (0.40, 1.20)),
+    "t1": ((0.05, 0.80), (0.50, 1.05), (0.90, 1.40), (-0.50, -0.05)),
+    "t1ce": ((0.05, 0.80), (0.50, 1.05), (0.90, 1.40), (-0.50, -0.05)),
+    "t2": ((1.50, 5.00), (0.90, 1.90), (0.60, 1.00), (0.40, 1.80)),
 }
 NOISE = {"flair": (0.015, 0.06), "t1": (0.008, 0.05), "t1ce": (0.008, 0.05), "t2": (0.02, 0.08)}  # standard deviation
 TEXTURE = (0.015, 0.02)  # patchiness of tissue at 12 and at 4 mm
@@ -86,9 +94,11 @@ def contrast_of(
     details: dict[str, Array],
     bright: Array,
     hard: bool,
+    rough: bool = False,
 ) -> Array:
     """Return the noise-free image of one sequence; `bright` holds the look-alikes in units of lesion contrast."""
-    fluid, grey, deep, contrast = (rng.uniform(*limits) for limits in MEANS[name])
+    means = WIDE if rough and rng.random() < WIDE_SHARE else MEANS
+    fluid, grey, deep, contrast = (rng.uniform(*limits) for limits in means[name])
     image = anatomy.wm + grey * (1 + (deep - 1) * anatomy.deep) * anatomy.gm + fluid * anatomy.csf
     image += details["spaces"] * (fluid - 1)
     if name in ("flair", "t2"):
@@ -138,6 +148,7 @@ def make_sequences(
     spacing: Sequence[float],
     names: Sequence[str],
     hard: bool = False,
+    rough: bool = False,
 ) -> dict[str, Array]:
     """Return the images of the named sequences on the grid of `anatomy`.
 
@@ -150,6 +161,7 @@ def make_sequences(
         spacing: mm per voxel.
         names: of `SEQUENCES`.
         hard: brighter look-alikes.
+        rough: by chance unusual contrasts, and the effects of `artefacts.spoil`.
 
     Returns:
         float32 (X, Y, Z) per name; white matter is about 1.
@@ -159,6 +171,8 @@ def make_sequences(
     bright = flair_lookalikes(rng, anatomy, spacing, hard)
     images = {}
     for name in names:
-        clean = contrast_of(name, streams[name], anatomy, lesions, details, bright, hard)
-        images[name] = _degrade(streams[name], clean.astype(np.float32), spacing, NOISE[name]).astype(np.float32)
+        clean = contrast_of(name, streams[name], anatomy, lesions, details, bright, hard, rough).astype(np.float32)
+        if rough:
+            clean = artefacts.spoil(streams[name], clean, spacing)
+        images[name] = _degrade(streams[name], clean, spacing, NOISE[name]).astype(np.float32)
     return images

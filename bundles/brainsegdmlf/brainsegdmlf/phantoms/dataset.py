@@ -15,6 +15,7 @@ import torch
 from scipy import ndimage
 
 from brainsegdmlf.phantoms.anatomy import Anatomy, Array, Template, make_anatomy, smooth_noise
+from brainsegdmlf.phantoms.artefacts import missing_cortex, paint_remnants, remnants
 from brainsegdmlf.phantoms.contrast import SEQUENCES, make_sequences
 from brainsegdmlf.phantoms.label_map import head_files, load_head
 from brainsegdmlf.phantoms.lesions import Lesions, make_lesions
@@ -28,6 +29,7 @@ HEAD_MM = (164.0, 200.0, 172.0)  # field of view for a head of the template's si
 HEAD_SIZES = (0.83, 0.96)  # relative to the template: the MNI152 brain is larger than average
 CROP_MARGIN = 4  # voxels of air around the brain
 THICKNESSES, THICKNESS_WEIGHTS = (1.0, 2.0, 3.0, 4.0), (0.04, 0.14, 0.32, 0.50)  # mm; thin slices take most time
+ROUGH_THICKNESSES, ROUGH_WEIGHTS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), (0.06, 0.12, 0.22, 0.22, 0.25, 0.13)
 STORAGE_ORDERS = ("RAS", "LAS", "LPS", "RPS", "PSR")  # written by scanners and converters
 SMALLEST_LESION = 10.0  # mm3; readers do not mark smaller ones
 FULL_SCALE = 3000  # typical largest value of DICOM MR
@@ -115,6 +117,7 @@ def make_brain_case(
     sequences: Sequence[str] = SEQUENCES,
     lesions: bool = True,
     hard: bool = False,
+    rough: bool = False,
     heads_dir: str | os.PathLike[str] | None = None,
     head_share: float = 0.5,
     lesion_dir: str | os.PathLike[str] | None = None,
@@ -131,6 +134,7 @@ def make_brain_case(
         lesions: False gives the same head without lesions.
         hard: brighter look-alikes, and a label without the spots that a reader would overlook. A network trained on
             such cases learns more slowly and has fewer false positives in real patients.
+        rough: slices of up to 6 mm, surface coils, motion, ringing, unusual contrasts and badly stripped brains.
         heads_dir: folder of head label maps (see `label_map.head_files`); None draws every head from the MNI template.
         head_share: share of the cases whose head comes from such a label map, in [0, 1].
         lesion_dir: folder of lesion masks of patients (see `real_lesions.find_shapes`); None draws all lesions.
@@ -152,12 +156,15 @@ def make_brain_case(
         raise InputError(f"unknown lesion_kind {lesion_kind!r}: choose from {', '.join(MIX)}")
     streams = np.random.default_rng(seed)
     geometry, head, spots, look = streams.spawn(4)
-    source, shapes = streams.spawn(2)  # later streams leave the earlier ones as they were
-    drawn = (*geometry.uniform([0.9] * 2, [1.1] * 2), geometry.choice(THICKNESSES, p=THICKNESS_WEIGHTS))
+    source, shapes, errors = streams.spawn(3)  # later streams leave the earlier ones as they were
+    slices, weights = (ROUGH_THICKNESSES, ROUGH_WEIGHTS) if rough else (THICKNESSES, THICKNESS_WEIGHTS)
+    drawn = (*geometry.uniform([0.9] * 2, [1.1] * 2), geometry.choice(slices, p=weights))
     mm = [float(d) for d in (drawn if spacing is None else spacing)]
     rotation, order = _rotation(geometry), str(geometry.choice(STORAGE_ORDERS, p=[0.3, 0.2, 0.3, 0.1, 0.1]))
 
     factor = 2 if mm[2] > 2.2 else 1  # thin slices per thick slice
+    if rough and mm[2] > 4.5:
+        factor = 3
     fine = [mm[0], mm[1], mm[2] / factor]
     size = float(geometry.uniform(*HEAD_SIZES))
     shape = [int(np.ceil(size * length / d)) for length, d in zip(HEAD_MM, mm)]
@@ -170,17 +177,23 @@ def make_brain_case(
     anatomy, found = _merge_slices(thin, factor), _merge_slices(spread, factor)
 
     mask = _skull_strip(look, anatomy, mm)
-    images = make_sequences(look, anatomy, found, mm, sequences, hard)
+    images = make_sequences(look, anatomy, found, mm, sequences, hard, rough)
+    shown = mask
+    if rough:
+        mask = mask & ~missing_cortex(errors, anatomy, mm)
+        left = remnants(errors, anatomy, mm)
+        images = {name: paint_remnants(errors, image, left, mm) for name, image in images.items()}
+        shown = mask | (left > 0.5)
     box = tuple(
         slice(max(s.start - CROP_MARGIN, 0), min(s.stop + CROP_MARGIN, n))
-        for s, n in zip(ndimage.find_objects(mask.astype(np.uint8))[0], mask.shape)
+        for s, n in zip(ndimage.find_objects(shown.astype(np.uint8))[0], mask.shape)
     )
     affine = np.eye(4)
     affine[:3, :3] = rotation * np.array(mm)
     affine[:3, 3] = rotation @ (([s.start for s in box] - (np.array(shape) - 1) / 2) * np.array(mm)) + geometry.normal(
         0, 15, 3
     )
-    stored = [_to_int16(look, images[name], mask)[box] for name in sequences]
+    stored = [_to_int16(look, images[name], shown)[box] for name in sequences]
     marked = _label(anatomy, found, mask, mm) if hard else ((found.volume > 0.5) & mask).astype(np.uint8)
     label = marked[box]
     arrays, affine = _store([*stored, label], affine, order)

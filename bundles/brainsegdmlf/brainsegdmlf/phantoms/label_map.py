@@ -23,9 +23,9 @@ from brainsegdmlf.phantoms.anatomy import (
     TEMPLATE_MARGIN,
     Array,
     Template,
-    _signed_distance,
-    _ventricle_distance,
     load_template,
+    signed_distance,
+    ventricle_distances,
 )
 from brainsegdmlf.phantoms.any_contrast import NOT_BRAIN, OUTSIDE
 from shared.core.errors import InputError
@@ -98,9 +98,9 @@ def head_template(labels: Array, classes: Sequence[dict[str, object]]) -> Templa
         csf=np.log(fluid + LEAST),
         gm=np.log(grey + LEAST),
         wm=np.log(white + LEAST),
-        depth=-_signed_distance(inside, step=2),
-        ventricle_distance=ndimage.gaussian_filter(_ventricle_distance(among(*VENTRICLES)), BLUR),
-        cortex_distance=np.maximum(_signed_distance(cortex, step=2), 0),
+        depth=-signed_distance(inside, step=2),
+        ventricle_distance=ndimage.gaussian_filter(ventricle_distances(among(*VENTRICLES)), BLUR),
+        cortex_distance=np.maximum(signed_distance(cortex, step=2), 0),
         deep=ndimage.gaussian_filter(among(*DEEP).astype(np.float32), BLUR),
     )
     stored = [np.clip(np.rint(channels[name] / STEPS[name]), -128, 127).astype(np.int8) for name in CHANNELS]

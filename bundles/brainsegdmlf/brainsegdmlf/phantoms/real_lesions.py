@@ -34,7 +34,7 @@ T1_SILENT = 0.35  # share of acute strokes that are hardly darker in T1
 
 @dataclass(frozen=True)
 class Shapes:
-    """Files of lesion masks in standard space, by kind."""
+    """Files of lesion masks in standard space, by kind; one of both kinds may be empty."""
 
     ms: tuple[Path, ...]
     stroke: tuple[Path, ...]
@@ -51,16 +51,15 @@ def find_shapes(
         exclude: patients of either folder that may not be used, such as "patient07".
 
     Raises:
-        InputError: no mask is left of a kind, or a patient that is named has no mask.
+        InputError: no mask is left, or a patient of `strokes` has no mask.
     """
     found = {kind: {file.name.removesuffix(".nii.gz"): file for file in _masks(lesion_dir, kind)} for kind in KINDS}
     allowed = {"ms": set(found["ms"]), "stroke": set(found["stroke"] if strokes is None else map(str, strokes))}
     if unknown := sorted(allowed["stroke"] - set(found["stroke"])):
         raise InputError(f"{lesion_dir}/stroke has no mask of patient {unknown[0]}: correct the list of strokes")
     left = {kind: tuple(found[kind][name] for name in sorted(allowed[kind] - set(map(str, exclude)))) for kind in KINDS}
-    for kind in KINDS:
-        if not left[kind]:
-            raise InputError(f"{lesion_dir}/{kind} has no mask (*.nii.gz) that may be used: correct --lesion_dir")
+    if not any(left.values()):
+        raise InputError(f"{lesion_dir} has no mask (ms/*.nii.gz, stroke/*.nii.gz) that may be used: correct it")
     return Shapes(**left)
 
 
@@ -78,7 +77,8 @@ def mix_lesions(
         anatomy: the head.
         spacing: mm per voxel.
         shapes: masks of patients.
-        kind: of `MIX`; None draws one. "both" is a stroke beside lesions of white matter.
+        kind: of `MIX`; None draws one. "both" is a stroke beside lesions of white matter. Where a kind has no masks,
+            lesions are drawn in their place.
 
     Returns:
         The anatomy, which a chronic stroke changes, and the lesions.
@@ -87,11 +87,13 @@ def mix_lesions(
     kind = drawn if kind is None else kind
     white = "drawn" if rng.random() < 0.5 else "ms"
     out = Lesions.none(anatomy.wm.shape)
-    if kind == "drawn" or (kind == "both" and white == "drawn"):
+    kinds = {white, "stroke"} if kind == "both" else {kind}
+    kinds = {"drawn" if name in KINDS and not getattr(shapes, name) else name for name in kinds}
+    if "drawn" in kinds:
         out = make_lesions(rng, anatomy, spacing)
-    elif kind == "ms" or kind == "both":
+    if "ms" in kinds:
         add_white_matter_lesions(rng, out, anatomy, spacing, shapes)
-    if kind in ("stroke", "both"):
+    if "stroke" in kinds:
         anatomy = add_stroke(rng, out, anatomy, spacing, shapes)
     return anatomy, out
 
@@ -166,7 +168,7 @@ def add_stroke(
         sulci = np.clip(anatomy.csf - anatomy.ventricle, 0, 1) * cavity
         return replace(anatomy, csf=anatomy.csf - sulci, wm=anatomy.wm + sulci)
     hole = rng.uniform(0.0, 0.1) if rng.random() < T1_SILENT else rng.uniform(0.15, 0.6)
-    _merge(out, part, rng.uniform(0.35, 1.5) * inner, hole * inner)
+    _merge(out, part, rng.uniform(0.5, 1.5) * inner, hole * inner)
     if rng.random() < 0.15:  # gyri take up contrast agent
         np.maximum(out.enhancing, part * anatomy.gm * rng.uniform(0.3, 1.0), out=out.enhancing)
     return anatomy
