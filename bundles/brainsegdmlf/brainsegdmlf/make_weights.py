@@ -1,11 +1,11 @@
-"""Make ``models/model.pt``: train on phantoms, on real FLAIR slices of strokes and on MS patients, mixed in each batch.
+"""Train the weights of the bundle on phantoms, real FLAIR slices of strokes and MS patients, mixed in each batch.
 
     python bundles/brainsegdmlf/brainsegdmlf/make_weights.py --data_dir FOLDER --work_dir FOLDER
 
 ``data_dir`` holds the folders ``brain_flair_slices``, ``brain_ms``, and, for the phantoms, ``brain_heads`` and
 ``brain_lesion_shapes`` (docs/data_license.txt says where from). The training saves its state in ``work_dir`` every 200
 steps and goes on from there when the command is repeated. At each validation it adds a line to
-``work_dir/validation.csv`` and writes ``work_dir/model.pt``. A fifth of the stroke patients is held out, both their
+``work_dir/validation.csv`` and writes ``work_dir/model.pt``, a moving average of the weights. A fifth of the stroke patients is held out, both their
 slices and their lesion masks (`held_out`).
 """
 
@@ -34,7 +34,7 @@ runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
 
 from brainsegdmlf.training.losses import lesion_loss  # noqa: E402
 from brainsegdmlf.training.mixture import Mixture, Pictures, Source  # noqa: E402
-from brainsegdmlf.training.shapes import phantom_folders  # noqa: E402
+from brainsegdmlf.training.shapes import phantom_options  # noqa: E402
 from brainsegdmlf.training.slices import FlairSlice, held_out, read_slices, training_slices  # noqa: E402
 from brainsegdmlf.training.validation import on_slices, on_volume, validation_slices  # noqa: E402
 from brainsegdmlf.training.volumes import Patients, Phantoms, Volume, phantom_volume, to_volume  # noqa: E402
@@ -44,13 +44,15 @@ from shared.core.files import whole  # noqa: E402
 from shared.datasets.datalist import expand_datalist  # noqa: E402
 
 SHARES = {"phantoms": 4.0, "slices": 3.0, "patients": 1.0}  # of the patches
+FOLDERS = {"slices": "brain_flair_slices", "patients": "brain_ms"}  # of the sources
 BATCH = 8  # patches
 WARM_UP = 200  # steps
 AVERAGED = 0.998  # decay of the mean of the weights
 SAVE_EVERY, VALIDATE_EVERY, PRINT_EVERY = 200, 1000, 20  # steps
 VALIDATION_SLICES = 100
 PARTS = ("training", "validation")
-VALIDATION_PHANTOMS, VALIDATION_SPACING, VALIDATION_SEED = 3, (1.0, 1.0, 3.0), 2**31  # seeds of training are smaller
+VALIDATION_PHANTOMS = ("none", "ms", "both")  # kinds of lesions
+VALIDATION_SPACING, VALIDATION_SEED = (1.0, 1.0, 3.0), 2**31  # seeds of training are smaller
 
 
 def main(
@@ -62,11 +64,10 @@ def main(
     learning_rate: float = 2e-3,
     leave_out: str | None = None,
     shares: Mapping[str, float] | None = None,
-    output: str = str(BUNDLE / "models" / "model.pt"),
     num_workers: int = 1,
     seed: int = 0,
 ) -> None:
-    """Train, and write the weights after the last step.
+    """Train, and write the weights to ``work_dir/model.pt``.
 
     Args:
         data_dir: folder of the data sets.
@@ -78,7 +79,6 @@ def main(
         leave_out: a case of ``brain_ms``, such as patient07, that is validated and not trained on.
         shares: share of the patches from "phantoms", "slices" and "patients"; a source that is left out or has 0 is not
             used. Default: 4, 3 and 1.
-        output: file of the weights.
         num_workers: processes that make patches.
         seed: of all random numbers.
 
@@ -133,7 +133,6 @@ def main(
         if late and done < steps:
             tqdm.write(f"{minutes} minutes are over after step {done} of {steps}: repeat the command to go on")
             return
-    write(average.module.state_dict(), Path(output))
 
 
 def read_config() -> ConfigParser:
@@ -164,27 +163,37 @@ def load_sources(
     """Load what the training uses, and what it is validated on.
 
     Returns:
-        the sources by name; and by name the held-out slices, the held-out patient (None without `leave_out`), and the
-        phantoms, of which the first has no lesion.
+        the sources by name, of which the training draws from those in `used`; and by name the held-out slices, the
+        held-out patient (None without `leave_out`), and the phantoms, of which the first has no lesion.
     """
+    for name, folder in FOLDERS.items():
+        needed = name in used or (name == "patients" and leave_out)
+        if needed and not (data / folder / "dataset.json").is_file():
+            remedy = f"correct --data_dir, or leave {name} out of --shares"
+            raise InputError(f"{data} has no {folder}/dataset.json: {remedy}")
+    flair, ms = (data / FOLDERS[name] for name in ("slices", "patients"))
     make = partial(phantom_volume, fitting=Compose(config.get_parsed_content("fitting")))
-    ms_patients = [item["case_id"] for item in patient_items(data / "brain_ms")] if (data / "brain_ms").is_dir() else []
-    options = {part: phantom_folders(data, work / "shapes" / part, part == "validation", ms_patients) for part in PARTS}
+    names = [item["case_id"] for item in patient_items(ms)] if ms.is_dir() else []
+    options = {part: phantom_options(data, work / "heads" / part, part == "validation", names) for part in PARTS}
     sources: dict[str, Source] = {"phantoms": Phantoms(partial(make, **options["training"]))}
     checks: dict[str, Any] = {"channels": channels, "slices": [], "patient": None, "phantoms": []}
-    for number in range(VALIDATION_PHANTOMS):
+    for number, kind in enumerate(VALIDATION_PHANTOMS):
         settings = {"lesions": number > 0, "hard": True, "spacing": VALIDATION_SPACING, **options["validation"]}
+        if "lesion_dir" in settings:
+            settings["lesion_kind"] = kind
         checks["phantoms"].append(make(VALIDATION_SEED + number, **settings))
-    if "slices" in used or (data / "brain_flair_slices").is_dir():
-        slices = read_slices(data / "brain_flair_slices")
+    if "slices" in used or flair.is_dir():
+        slices = read_slices(flair)
         checks["slices"] = validation_slices([s for s in slices if held_out(s.patient)], VALIDATION_SLICES)
         if "slices" in used:
             sources["slices"] = Pictures(training_slices([s for s in slices if not held_out(s.patient)], channels))
     if "patients" in used or leave_out:
-        patients = load_patients(data / "brain_ms", config)
+        patients = load_patients(ms, config)
         if leave_out and leave_out not in patients:
             raise InputError(f"--leave_out {leave_out} is no case of brain_ms: choose from {', '.join(patients)}")
         checks["patient"] = patients.pop(leave_out) if leave_out else None
+        if "patients" in used and not patients:
+            raise InputError(f"--leave_out {leave_out} leaves no case of brain_ms: leave patients out of --shares")
         sources["patients"] = Patients(list(patients.values()))
     return sources, checks
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from brainsegdmlf import make_weights
+from brainsegdmlf.phantoms.real_lesions import find_shapes
 from brainsegdmlf.training.losses import lesion_loss
 from brainsegdmlf.training.mixture import Mixture, Pictures
 from brainsegdmlf.training.patches import SIDE, crop, drop_sequences, make_patch, vary_intensity
-from brainsegdmlf.training.shapes import phantom_folders
+from brainsegdmlf.training.shapes import phantom_options
 from brainsegdmlf.training.slices import (
     HIDDEN_WEIGHT,
     FlairSlice,
@@ -108,21 +110,25 @@ def test_a_fifth_of_the_patients_is_held_out_always_the_same():
 def test_held_out_patients_and_heads_give_no_shape_to_the_phantoms_of_training(tmp_path):
     names = ["brain_heads/labels.json", *(f"brain_heads/head_{number:02d}.nii.gz" for number in range(1, 8))]
     names += [f"brain_lesion_shapes/stroke/{number}.nii.gz" for number in range(20)]
-    names += ["brain_lesion_shapes/ms/patient07.nii.gz", "brain_lesion_shapes/ms/patient08.nii.gz"]
+    names += [f"brain_lesion_shapes/ms/patient{number:02d}.nii.gz" for number in range(1, 15)]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = []
+    heads, shapes = [], []
     for part in (False, True):
-        work = tmp_path / f"work_{part}"
         for _ in range(2):  # the folder may be there from an earlier call
-            phantom_folders(tmp_path, work, part, ["patient07"])
-        found.append({str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()})
-    training, validation = found
-    assert training | validation == set(names) - {"brain_lesion_shapes/ms/patient07.nii.gz"}
-    assert training & validation == {"brain_heads/labels.json"}
-    strokes = {int(name.split("/")[2].split(".")[0]) for name in validation if "stroke" in name}
-    assert strokes == {number for number in range(20) if held_out(number)}
+            options = phantom_options(tmp_path, tmp_path / f"heads_{part}", part, ["patient01", "patient08"])
+        heads.append({path.name for path in Path(options["heads_dir"]).iterdir()})
+        shapes.append(find_shapes(options["lesion_dir"], options["strokes"], options["exclude"]))
+    assert heads[0] & heads[1] == {"labels.json"} and len(heads[0]) == 1 + 3 and len(heads[1]) == 1 + 4
+    assert [sorted(held_out(path.name.split(".")[0]) for path in part.stroke) for part in shapes] == [
+        [False] * len(shapes[0].stroke),
+        [True] * len(shapes[1].stroke),
+    ]
+    assert len(shapes[0].stroke) + len(shapes[1].stroke) == 20
+    patients = [{path.name for path in part.ms} for part in shapes]
+    assert not patients[0] & patients[1] and patients[1]
+    assert len(patients[0] | patients[1]) == 12 and "patient08.nii.gz" not in patients[0] | patients[1]
 
 
 def test_bright_tissue_without_label_is_unknown_and_the_stroke_is_not():
@@ -262,6 +268,12 @@ def test_wrong_shares_are_refused(shares, part):
         make_weights.used_shares(shares)
 
 
+@pytest.mark.parametrize("name, folder", make_weights.FOLDERS.items())
+def test_a_missing_data_set_is_named(tmp_path, name, folder):
+    with pytest.raises(InputError, match=f"no {folder}/dataset.json: correct --data_dir, or leave {name} out"):
+        make_weights.main(str(tmp_path), str(tmp_path / "work"), weights="none", shares={name: 1})
+
+
 def test_a_training_that_was_stopped_goes_on_and_writes_the_weights(tmp_path, monkeypatch):
     slices = [slice_of(sequences()) for _ in range(2)]
     asked: list[dict[str, float]] = []
@@ -273,12 +285,12 @@ def test_a_training_that_was_stopped_goes_on_and_writes_the_weights(tmp_path, mo
     monkeypatch.setattr(make_weights, "load_sources", lambda *_: ({"slices": Pictures(slices)}, {}))
     monkeypatch.setattr(make_weights, "validate", validate)
     monkeypatch.setattr(make_weights, "BATCH", 2)
-    options = {"shares": {"slices": 1}, "steps": 2, "num_workers": 0, "output": str(tmp_path / "out.pt")}
+    options = {"shares": {"slices": 1}, "steps": 2, "num_workers": 0}
     make_weights.main("unused", str(tmp_path), minutes=0, weights="none", **options)
     state = torch.load(tmp_path / "training.pt", weights_only=True)
-    assert state["step"] == 1 and not (tmp_path / "out.pt").exists()
+    assert state["step"] == 1
     make_weights.main("unused", str(tmp_path), weights=str(tmp_path / "missing.pt"), **options)
     assert torch.load(tmp_path / "training.pt", weights_only=True)["step"] == 2
-    written = torch.load(tmp_path / "out.pt", weights_only=True)
+    written = torch.load(tmp_path / "model.pt", weights_only=True)
     assert written.keys() == state["network"].keys() and len(asked) == 2
     assert (tmp_path / "validation.csv").read_text().splitlines()[0] == "step,loss,dice"

@@ -18,7 +18,7 @@ from brainsegdmlf.training.slices import Array, Slice
 THINNEST_TO_THICKEST = 1.25  # ratio of voxel sides up to which coronal and sagittal slices are drawn
 LESION_SHARE = 0.7  # of the slices show a lesion, if the volume has any
 AXIAL_SHARE = 0.5  # of the slices of volumes that are cut in three planes
-POOL, USES = 8, 64  # phantoms at a time; slices drawn between two new ones
+POOL, USES = 8, 96  # phantoms at a time; slices drawn between two new ones
 HARD_SHARE, HEALTHY_SHARE = 0.75, 0.1  # of the phantoms, see make_brain_case
 
 
