@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ FILES = sorted((ROOT / "shared").rglob("*.py"))
 BUNDLES = [path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json")]
 
 
+@cache
 def imports(file: Path) -> set[str]:
     """The modules that a file imports anywhere, as full names."""
     package = ".".join(file.relative_to(ROOT).parts[:-1])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from shared.backbones.checkpoint import (
     read_checkpoint,
 )
 from shared.core.errors import InputError
+from tests.warm import run_code
 
 ROOT = Path(__file__).parents[2]
 
@@ -249,5 +248,5 @@ def test_segment_anything_is_needed_by_sam_alone(module):
     code = f"import sys; sys.modules['segment_anything'] = None; import {module}; {module}"
     places = [ROOT, *(ROOT / "bundles" / name for name in ("emclip", "tmca"))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True)
+    done = run_code(code, cwd=ROOT, environment=environment)
     assert done.returncode == 0, done.stderr

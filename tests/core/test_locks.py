@@ -47,7 +47,6 @@ def test_a_forked_child_does_not_keep_the_folder(tmp_path):
     code = f"""
 import os, time
 from shared.core.locks import locked
-from tests.holding import HOLD, hold
 with locked({str(tmp_path)!r}, "training"):
     child = os.fork()
     if child:
@@ -104,7 +103,6 @@ def test_only_one_of_many_processes_writes_at_a_time(tmp_path):
     code = f"""
 from pathlib import Path
 from shared.core.locks import locked
-from tests.holding import HOLD, hold
 file = Path({str(tmp_path / "count")!r})
 for _ in range(50):
     with locked(file.parent, "counting", wait_s=60):
