@@ -29,7 +29,8 @@ class RunCheckpoint:
 
     ``last.pt`` holds network, optimiser, scheduler, epoch and best metric. ``model.pt`` is a plain state_dict of the
     best validation so far. Both are complete at any moment, also when the process is killed. The folders are locked
-    while the trainer runs, and only files that a training wrote are replaced or moved.
+    from the start of the trainer until `free`, so that no other training comes between its end and its report. Only
+    files that a training wrote are replaced or moved.
 
     Args:
         ckpt_dir: folder of both files.
@@ -84,6 +85,7 @@ class RunCheckpoint:
             with ExitStack() as held:  # a second folder that is in use frees the first one
                 for folder in self.folders:
                     held.enter_context(locked(folder, "training"))
+                self.free()  # of the round before: this process holds the folders twice here
                 self.lock = held.pop_all()
         if trainer.state.epoch > 0:
             return
@@ -148,15 +150,18 @@ class RunCheckpoint:
         self.write(LAST, {name: item.state_dict() for name, item in self.objects.items()})
 
     def finish(self, trainer: Any) -> None:
-        """Write the last weights as ``model.pt`` if no validation gave a finite metric, and free the folders."""
+        """Write the last weights as ``model.pt`` if no validation gave a finite metric."""
         if idist.get_rank() == 0 and not (self.ckpt_dir / BEST).exists():
             self.write(BEST, weights_of(self.network))
-        self.lock.close()
 
     def fail(self, trainer: Any, error: BaseException) -> None:
         """Free the folders and pass the error on."""
-        self.lock.close()
+        self.free()
         raise error
+
+    def free(self) -> None:
+        """Let other processes use the folders: the training and its report are complete."""
+        self.lock.close()
 
     def write(self, name: str, state: dict[str, Any]) -> None:
         """Write one of the two files.

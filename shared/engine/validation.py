@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
@@ -12,7 +10,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import ValidationHandler
 
 from shared.backbones.checkpoint import load_weights
-from shared.core.locks import locked
+from shared.engine.checkpoints import RunCheckpoint
 from shared.engine.distributed import send_weights
 from shared.engine.run_folder import BEST
 
@@ -52,8 +50,8 @@ class ValidationLine:
             print(f"epoch {state.epoch}  validation Dice {state.metrics[self.metric]:.4f}{best}", flush=True)
 
 
-def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir: str | os.PathLike) -> None:
-    """Validate once more with the best weights after a training, with tables and pictures.
+def report_best(network: torch.nn.Module, evaluator: Any, report: Any, checkpoint: RunCheckpoint) -> None:
+    """Validate once more with the best weights after a training, with tables and pictures, and free its folders.
 
     Of several processes the first one reads the weights and sends them to the others, which may run on machines
     without the file.
@@ -62,12 +60,14 @@ def report_best(network: torch.nn.Module, evaluator: Any, report: Any, ckpt_dir:
         network: network that takes the best weights.
         evaluator: validation engine.
         report: handler that writes the tables, e.g. a `shared.results.report.ReportHandler`.
-        ckpt_dir: folder of ``model.pt``.
+        checkpoint: handler of the training; it wrote ``model.pt`` and has held the folders since.
     """
-    if idist.get_rank() == 0:
-        with locked(ckpt_dir, "training"):
-            load_weights(network, Path(ckpt_dir) / BEST)
-    if idist.get_world_size() > 1:
-        send_weights(network)
-    report.attach(evaluator)
-    evaluator.run(max(1, evaluator.state.best_metric_epoch))  # the epoch that the printed line names
+    try:
+        if idist.get_rank() == 0:
+            load_weights(network, checkpoint.ckpt_dir / BEST)
+        if idist.get_world_size() > 1:
+            send_weights(network)
+        report.attach(evaluator)
+        evaluator.run(max(1, evaluator.state.best_metric_epoch))  # the epoch that the printed line names
+    finally:
+        checkpoint.free()

@@ -43,7 +43,9 @@ class Run:
         self.epochs: list[int] = []
         self.validated: list[int] = []
         self.rates: list[float] = []
-        checkpoint = RunCheckpoint(folder, self.network, self.optimizer, self.scheduler, self.evaluator, resume, output)
+        self.checkpoint = RunCheckpoint(
+            folder, self.network, self.optimizer, self.scheduler, self.evaluator, resume, output
+        )
         self.trainer = SupervisedTrainer(
             torch.device("cpu"),
             epochs,
@@ -54,7 +56,7 @@ class Run:
             train_handlers=[
                 Validation(interval, self.evaluator),
                 LrScheduleHandler(self.scheduler, print_lr=False, epoch_level=False),
-                checkpoint,
+                self.checkpoint,
             ],
         )
         self.trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: self.epochs.append(engine.state.epoch))
@@ -82,6 +84,7 @@ class Run:
                 self.trainer.run()
         else:
             self.trainer.run()
+            self.checkpoint.free()
         return self
 
 

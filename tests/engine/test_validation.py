@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from ignite.engine import Engine, Events
@@ -37,7 +39,30 @@ def test_report_takes_the_best_weights(tmp_path):
             self.engine = engine
 
     report = Report()
-    report_best(run.network, run.evaluator, report, tmp_path)
+    report_best(run.network, run.evaluator, report, run.checkpoint)
     assert report.engine is run.evaluator
     assert run.evaluator.state.epoch == run.evaluator.state.best_metric_epoch > 0
     assert torch.equal(run.network.weight, torch.load(tmp_path / BEST, weights_only=True)["weight"])
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_folders_are_held_until_the_report_is_written(tmp_path, broken):
+    folders = [tmp_path / "models", tmp_path / "out"]
+    held: list[list[bool]] = []
+
+    def look(engine):
+        held.append([(folder / ".lock").exists() for folder in folders])
+        if broken and len(held) > 1:
+            raise RuntimeError("a broken report")
+
+    class Report:
+        def attach(self, engine):
+            engine.add_event_handler(Events.COMPLETED, look)
+
+    run = Run(folders[0], output=folders[1], epochs=1)
+    run.trainer.run()
+    look(run.trainer)
+    with pytest.raises(RuntimeError, match="a broken report") if broken else nullcontext():
+        report_best(run.network, run.evaluator, Report(), run.checkpoint)
+    assert held == [[True, True], [True, True]]
+    assert not any((folder / ".lock").exists() for folder in folders)
