@@ -14,7 +14,8 @@ import nibabel as nib
 import numpy as np
 
 from shared.core.errors import OutputError
-from shared.core.files import check_output_dir, whole, write_atomic, writing
+from shared.core.files import check_output_dir, sweep_drafts, whole, write_atomic, writing
+from shared.core.locks import locked
 from shared.preparation.scan import Scan
 
 RECORD = "preparation.json"  # written last: a folder without it is not complete
@@ -23,6 +24,7 @@ FULL_SCALE = 32000  # of the stored integers
 BYTES = 3  # of disk per voxel of a sequence, brain mask included
 DETACHED = (".mhd", ".nhdr", ".img", ".hdr")  # their voxels, or their header, lie in another file
 CHUNK = 1 << 20
+WAIT_S = 600  # for another run that writes the same case
 
 
 class CachedCase(NamedTuple):
@@ -68,6 +70,8 @@ def read_case(folder: Path, version: int) -> CachedCase | None:
 def write_case(folder: Path, scans: Mapping[str, Scan], brain: np.ndarray, record: Mapping[str, Any]) -> CachedCase:
     """Write a prepared case and read it back, so that the first run and later ones see the same values.
 
+    A whole case of this version that another run has written meanwhile stays, as that run may be reading it.
+
     Args:
         folder: created if absent.
         scans: by sequence, at least 0, all on one grid; stored as 16-bit integers, zero stays zero.
@@ -75,19 +79,24 @@ def write_case(folder: Path, scans: Mapping[str, Scan], brain: np.ndarray, recor
         record: see `shared.preparation.prepare.Prepared`.
 
     Raises:
+        InputError: another run is writing the case, and does not end.
         OutputError: there is too little space, or the folder cannot be written; nothing is left behind.
     """
     first = next(iter(scans.values()))
     check_space(folder, first, len(scans))
-    with writing(folder / RECORD):
-        (folder / RECORD).unlink(missing_ok=True)
-    for name, scan in scans.items():
-        _write(folder / f"{name}.nii", scan)
-    with whole(folder / BRAIN) as draft:
-        nib.save(nib.Nifti1Image(brain.astype(np.uint8), first.affine), draft)
-    content = {**record, "sequences": list(scans)}
-    write_atomic(folder / RECORD, json.dumps(content, indent=2) + "\n")
-    return _read_case(folder)
+    with locked(folder, "writing a prepared case", WAIT_S):
+        if (there := read_case(folder, record["version"])) is not None:
+            return there
+        sweep_drafts(folder)
+        with writing(folder / RECORD):
+            (folder / RECORD).unlink(missing_ok=True)
+        for name, scan in scans.items():
+            _write(folder / f"{name}.nii", scan)
+        with whole(folder / BRAIN) as draft:
+            nib.save(nib.Nifti1Image(brain.astype(np.uint8), first.affine), draft)
+        content = {**record, "sequences": list(scans)}
+        write_atomic(folder / RECORD, json.dumps(content, indent=2) + "\n")
+        return _read_case(folder)
 
 
 def check_space(folder: Path, scan: Scan, count: int) -> None:

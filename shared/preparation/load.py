@@ -22,7 +22,7 @@ from shared.io.sources import load_volume
 from shared.io.volumes import LoadSequencesd, check_channels
 from shared.preparation.brain import BrainDistance, NoBrain, extract_brain
 from shared.preparation.cache import RECORD, check_space, digest_of, files_of, read_case, write_case
-from shared.preparation.prepare import VERSION, few_slices, has_skull, prepare, same_grid, shows_head
+from shared.preparation.prepare import VERSION, has_skull, prepare, same_grid, shows_head, why_unseen
 from shared.preparation.scan import Scan
 
 META = "preparation"  # meta key: the record of the preparation as JSON, with the folder of the prepared case if any
@@ -91,8 +91,8 @@ class LoadPreparedd(LoadSequencesd):
                 raise
             except InputError as error:
                 raise InputError(f"{case}: {error}") from error
-        elif few_slices(scans[reference]):
-            record = self._as_it_is(f"{reference} has too few slices to find the brain: is the skull removed?", case)
+        elif why := why_unseen(scans[reference]):
+            record = self._as_it_is(f"{reference} {why} to find the brain: is the skull removed?", case)
         return self._merge(scans, volumes[reference], record)
 
     def _prepared(

@@ -67,7 +67,7 @@ def prepare(
         InputError: the reference is no MR scan of a head; one line.
     """
     fixed = scans[reference]
-    check_head(fixed, reference)
+    check_head(fixed, reference, _other_ways(scans, reference))
     record: dict[str, Any] = {"version": VERSION, "reference": reference, "steps": [], "seconds": {}, "warnings": []}
 
     with _step(record, "find the brain", say) as words:
@@ -112,8 +112,13 @@ def prepare(
     return Prepared(placed, brain, record)
 
 
-def check_head(scan: Scan, where: str) -> None:
+def check_head(scan: Scan, where: str, other_ways: str = "--prepare off") -> None:
     """Check that a scan may show a head in MR.
+
+    Args:
+        scan: the scan.
+        where: what to call it.
+        other_ways: what to do where no other scan of this sequence can be given.
 
     Raises:
         InputError: CT, too few slices, or too small for a head; one line.
@@ -123,14 +128,22 @@ def check_head(scan: Scan, where: str) -> None:
     if min(scan.voxels.shape) < FEWEST_SLICES:
         raise InputError(
             f"{where} has {min(scan.voxels.shape)} slices where a head needs at least {FEWEST_SLICES}: give a whole "
-            "scan, or --prepare off"
+            f"scan, or {other_ways}"
         )
     if not shows_head(scan):
         size = " x ".join(f"{edge:.0f}" for edge in scan.spacing * scan.voxels.shape)
         raise InputError(
             f"{where} is too small or too coarse for a head ({size} mm, voxels of {np.sort(scan.spacing)[1]:.2g} mm): "
-            "correct its voxel size, or --prepare off"
+            f"correct its voxel size, or {other_ways}"
         )
+
+
+def _other_ways(scans: Mapping[str, Scan], reference: str) -> str:
+    """Return the options that help if the reference cannot be prepared."""
+    if all(same_grid(scan, scans[reference]) for scan in scans.values()):
+        return "--prepare off"
+    others = [name for name, scan in scans.items() if name != reference and shows_head(scan)]
+    return ", or ".join([*(f"--reference {name}" for name in others[:1]), f"{reference} alone"])
 
 
 def shows_head(scan: Scan) -> bool:
@@ -139,9 +152,13 @@ def shows_head(scan: Scan) -> bool:
     return fine and _is_large(scan) and min(scan.voxels.shape) >= FEWEST_SLICES
 
 
-def few_slices(scan: Scan) -> bool:
-    """Tell whether a scan has the size of a head in its slices, but too few of them."""
-    return _is_large(scan) and min(scan.voxels.shape) < FEWEST_SLICES
+def why_unseen(scan: Scan) -> str:
+    """Return why the brain cannot be looked for in a scan that has the size of a head; empty for any other scan."""
+    if not _is_large(scan) or shows_head(scan):
+        return ""
+    if min(scan.voxels.shape) < FEWEST_SLICES:
+        return "has too few slices"
+    return f"is too coarse (voxels of {np.sort(scan.spacing)[1]:.2g} mm)"
 
 
 def _is_large(scan: Scan) -> bool:

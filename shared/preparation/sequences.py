@@ -11,6 +11,7 @@ from typing import Any
 
 from shared.core.errors import InputError
 from shared.core.messages import nearest
+from shared.core.missing import is_missing
 from shared.preparation.contrasts import Verdict, classify, kind_in_words, kind_of_channel, plain, separate_contrast
 from shared.preparation.dicom_study import find_dicom_series
 from shared.preparation.file_study import VOLUME, find_file_series
@@ -37,7 +38,7 @@ def find_study(
             MetaImage and MGZ files.
         sequences: the network's channels, such as flair, t1, t1ce, t2; see `shared.preparation.contrasts.CHANNELS`.
         choices: for a channel, its series: a folder or file, the number of the series, or its description; None leaves
-            the channel out. The other channels are found.
+            the channel out, as does the text "null" of a command line. The other channels are found.
         reference: the channel that must be there, because the others are registered to it; None for the first.
 
     Of several series of one contrast, the one that `shared.preparation.ranking` finds clearly better than all others is
@@ -46,6 +47,7 @@ def find_study(
     Raises:
         InputError: several studies or patients; no series for the reference; a CT; a wrong choice; one line.
     """
+    choices = _read_choices(choices)
     found = _groups(Path(folder).expanduser(), choices)
     if damage := next((one.damage for group in found for one in group if one.damage), ""):
         raise InputError(f"{folder}: {damage}")
@@ -55,7 +57,7 @@ def find_study(
             f"{folder} holds {len(found)} studies{_of_patients(found)}: {names}; give the folder of one study, "
             f"or name the series of one with {SERIES_OPTION}"
         )
-    return _study(found[0], _names([found[0]])[0], sequences, choices or {}, reference, folder)
+    return _study(found[0], _names([found[0]])[0], sequences, choices, reference, folder)
 
 
 def find_studies(
@@ -78,15 +80,20 @@ def find_studies(
     Raises:
         InputError: the folder holds no image, or an option names no sequence.
     """
+    choices = _read_choices(choices)
     groups = _groups(Path(folder).expanduser(), None)
-    _check_names(sequences, choices or {}, reference)
+    _check_names(sequences, choices, reference)
     found: dict[str, Study | InputError] = {}
     for group, name in zip(groups, _names(groups)):
         try:
-            found[name] = _study(group, name, sequences, choices or {}, reference, name)
+            found[name] = _study(group, name, sequences, choices, reference, name)
         except InputError as error:
             found[name] = error
     return dict(sorted(found.items()))
+
+
+def _read_choices(choices: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {sequence: None if is_missing(value) else value for sequence, value in (choices or {}).items()}
 
 
 def _groups(root: Path, choices: Mapping[str, Any] | None) -> list[list[Series]]:
@@ -252,11 +259,13 @@ def _check_reference(study: Study, reference: str, where: str | os.PathLike) -> 
     modalities = {row.series.tags.modality for row in scans} - {""}
     if unclear:
         raise InputError(f"{where}: {unclear[0]}")
+    called = [row for row in scans if not row.sequence and _is_called(row.series, reference)]
     if found:
         other = next(name for name, one in study.series.items() if one is not None)
+        aside = f" ({listed([f'{row.series.label}: {row.why}' for row in called])})" if called else ""
         raise InputError(
-            f"{where}: no {reference} found, but {listed(found)}: give {REFERENCE_OPTION} {other} to go without, "
-            f"or name its series with {_option(reference, scans)}"
+            f"{where}: no {reference} found{aside}, but {listed(found)}: give "
+            f"{REFERENCE_OPTION} {other} to go without, or name its series with {_option(reference, called)}"
         )
     if modalities and "MR" not in modalities:
         raise InputError(
@@ -264,20 +273,28 @@ def _check_reference(study: Study, reference: str, where: str | os.PathLike) -> 
         )
     seen = listed([f"{row.series.label}: {row.why}" for row in study.rows])
     raise InputError(
-        f"{where}: none of {', '.join(study.sequences)} found ({seen}): name a series with {_option(reference, scans)}"
+        f"{where}: none of {', '.join(study.sequences)} found ({seen}): name a series with {_option(reference, called)}"
     )
+
+
+def _is_called(series: Series, sequence: str) -> bool:
+    """Tell whether the name of a series says that it is a sequence."""
+    kind = kind_of_channel(sequence)
+    return kind is not None and kind_in_words(plain(series.words)) == kind.removesuffix("ce")
 
 
 def _unclear(sequence: str, labels: Sequence[str]) -> str:
     return (
         f"{sequence}: {listed(list(labels))} could each be it, and none is clearly better: none is taken; "
-        f"name one with {SERIES_OPTION} '{{\"{sequence}\": ...}}' (its folder, file, number or description)"
+        f"name one with {_option(sequence, [])}"
     )
 
 
 def _option(sequence: str, rows: Sequence[Row]) -> str:
-    one = rows[0].series if rows else None
-    example = "..." if one is None else str(one.number) if one.number is not None else f'"{one.name}"'
+    if not rows:
+        return f"{SERIES_OPTION} '{{\"{sequence}\": ...}}' (its folder, file, number or description)"
+    one = rows[0].series
+    example = str(one.number) if one.number is not None else f'"{one.name}"'
     return f"{SERIES_OPTION} '{{\"{sequence}\": {example}}}'"
 
 

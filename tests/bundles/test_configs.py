@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import json
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ignite.engine import Engine
 from monai.bundle import ConfigComponent, ConfigParser
 
 from shared.options.config_format import format_config
@@ -65,6 +67,14 @@ def test_files_are_formatted(file):
 def test_files_are_short(file):
     lines = file.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= LONGEST.get(file.name, SHORT)
+
+
+@every_bundle
+def test_a_case_that_fails_is_one_line_without_the_log_of_its_engine(bundle):
+    log = configparser.RawConfigParser()
+    log.read(bundle / "configs" / "logging.conf", encoding="utf-8")
+    assert "engines" in log["loggers"]["keys"].split(",") and log["logger_engines"]["level"] == "CRITICAL"
+    assert Engine(lambda engine, batch: None).logger.name.startswith(f"{log['logger_engines']['qualname']}.")
 
 
 @every_config

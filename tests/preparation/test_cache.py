@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shared.core.errors import OutputError
+from shared.core.files import _host
 from shared.preparation import cache
 from shared.preparation.cache import RECORD, digest_of, files_of, read_case, write_case
 from shared.preparation.scan import Scan
@@ -54,6 +55,24 @@ def test_a_damaged_case_is_prepared_again(case, name):
 def test_a_case_that_was_interrupted_is_not_taken(case):
     (case[0] / RECORD).unlink()
     assert read_case(case[0], 3) is None
+
+
+def test_a_whole_case_that_another_run_wrote_stays_while_it_is_read(case):
+    folder, scans, brain = case
+    before = {file: (file.read_bytes(), file.stat().st_ino) for file in sorted(folder.iterdir())}
+    found = write_case(folder, {"flair": scans["flair"]}, brain, {"version": 3})
+    assert list(found.scans) == ["flair", "t1"]
+    assert {file: (file.read_bytes(), file.stat().st_ino) for file in sorted(folder.iterdir())} == before
+
+
+def test_what_a_killed_run_left_is_replaced_and_swept(case):
+    folder, scans, brain = case
+    (folder / RECORD).unlink()
+    (folder / "t1.nii").write_bytes(b"half")
+    draft = folder / f".draft-{_host()}-{2**22}-0.nii"  # above every process id
+    draft.write_bytes(b"half")
+    assert list(write_case(folder, scans, brain, {"version": 3}).scans) == ["flair", "t1"]
+    assert sorted(file.name for file in folder.iterdir()) == ["brain.nii.gz", "flair.nii", RECORD, "t1.nii"]
 
 
 def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):

@@ -140,6 +140,22 @@ def test_a_few_slices_of_a_head_are_used_as_they_are_and_it_is_said(tmp_path, ca
     assert "case d: warning: used as it is, as flair has too few slices" in capsys.readouterr().out
 
 
+def test_a_coarse_image_of_a_head_is_used_as_it_is_and_it_is_said(tmp_path, capsys):
+    coarse = Scan(np.random.default_rng(0).uniform(1, 2, (40, 40, 20)).astype(np.float32), np.diag([4.0, 4, 6, 1]))
+    found = loader(tmp_path)({"image": [write(tmp_path / "x.nii", coarse), None], "case_id": "d"})["image"]
+    assert np.array_equal(found[0].numpy(), coarse.voxels)
+    assert "case d: warning: used as it is, as flair is too coarse (voxels of 4 mm)" in capsys.readouterr().out
+
+
+def test_few_slices_beside_a_whole_scan_get_the_options_that_help(tmp_path):
+    whole, thin = ball_scan((3, 3, 3), RADIUS)[0], Scan(np.ones((80, 80, 5), np.float32), np.diag([2.0, 2, 5, 1]))
+    item = {"image": [write(tmp_path / "f.nii", thin), write(tmp_path / "t.nii", whole)], "case_id": "h"}
+    with pytest.raises(InputError, match="give a whole scan, or --reference t1, or flair alone$"):
+        loader(tmp_path)(item)
+    with pytest.raises(InputError, match="give a whole scan, or --prepare off$"):
+        loader(tmp_path, prepare="always")({**item, "image": [item["image"][0], None]})
+
+
 def test_a_prepared_case_of_another_version_is_prepared_again_and_it_is_said(tmp_path, raw, capsys):
     file = Path(record_of(loader(tmp_path)(raw)["image"])["folder"]) / "preparation.json"
     file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "version": 0}), encoding="utf-8")

@@ -159,7 +159,7 @@ def test_a_choice_may_be_a_folder_a_file_or_nothing(tmp_path):
     assert choose(next((tmp_path / "study" / "a").iterdir())).number == 2
     other = save(tmp_path / "elsewhere.nii", volume(0))
     assert choose(other).path == Path(other)
-    assert choose(None) is None
+    assert [choose(word) for word in (None, "null", "None")] == [None] * 3
 
 
 def test_a_localiser_may_be_chosen_by_force(clinic):
@@ -304,6 +304,11 @@ def no_flair(folder: Path) -> None:
     add_series(folder, 2, "t2 tra", **T2)
 
 
+def thin_flair(folder: Path) -> None:
+    add_series(folder, 1, "FLAIR", slices=5, **FLAIR)
+    add_series(folder, 2, "t1 tra", **T1)
+
+
 def two_flairs(folder: Path) -> None:
     add_series(folder, 1, "FLAIR a", **FLAIR)
     add_series(folder, 2, "FLAIR b", **FLAIR)
@@ -335,8 +340,9 @@ def cut_slice(folder: Path) -> None:
 
 REFUSED = [
     (ct, ["a study of CT, where MR is needed"]),
-    (lone_localiser, ["none of flair, t1, t1ce, t2 found (series 1 'localizer': localiser)", "--series"]),
-    (no_flair, ["no flair found, but t1 (series 1 't1 tra') and t2 (series 2 't2 tra')", "--reference t1", "--series"]),
+    (lone_localiser, ["none of flair, t1, t1ce, t2 found (series 1 'localizer': localiser)", '{"flair": ...}']),
+    (no_flair, ["no flair found, but t1 (series 1 't1 tra') and t2 (series 2 't2 tra')", "--reference t1", '": ...}']),
+    (thin_flair, ["no flair found (series 1 'FLAIR': covers 25 mm, others", "--series '{\"flair\": 1}'"]),
     (two_flairs, ["flair: series 1 'FLAIR a' and series 2 'FLAIR b' could each be it", "--series"]),
     (two_patients, ["2 studies of 2 patients", "give the folder of one study"]),
     (two_visits, ["2 studies: ", "of 20210101", "of 20220101", "give the folder of one study"]),
