@@ -152,16 +152,26 @@ def _to_fit(image: Array, origin: Sequence[float] | Array) -> SimpleITK.Image:
 
 
 def fit(image: Array) -> Array:
-    """Register a T1-like brain (X, Y, Z) at 1 mm to the MNI template: 3 x 4, from mm in MNI space to its voxels."""
+    """Register a T1-like brain to the MNI template.
+
+    Args:
+        image: float32 (X, Y, Z) at 1 mm, with a margin of `TEMPLATE_MARGIN` around the brain.
+
+    Returns:
+        3 x 4, from mm in MNI space to voxels of the image.
+    """
     fixed, moving = _template_image(), _to_fit(image, (0, 0, 0))
+    size, goal = (np.array(shape) - 2 * TEMPLATE_MARGIN for shape in (image.shape, load_template().volumes.shape[2:]))
+    start = SimpleITK.AffineTransform(3)
+    start.SetMatrix(np.diag(size / goal).ravel().tolist())  # the box of the brain
     start = SimpleITK.CenteredTransformInitializer(
-        fixed, moving, SimpleITK.AffineTransform(3), SimpleITK.CenteredTransformInitializerFilter.MOMENTS
+        fixed, moving, start, SimpleITK.CenteredTransformInitializerFilter.MOMENTS
     )
     method = SimpleITK.ImageRegistrationMethod()
     method.SetMetricAsMeanSquares()
     method.SetInterpolator(SimpleITK.sitkLinear)
     method.SetNumberOfThreads(1)
-    method.SetOptimizerAsRegularStepGradientDescent(3.0, 0.03, 150, gradientMagnitudeTolerance=1e-8)
+    method.SetOptimizerAsRegularStepGradientDescent(1.0, 0.01, 300, gradientMagnitudeTolerance=1e-8)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(start, inPlace=False)
     found = method.Execute(fixed, moving)
