@@ -20,7 +20,7 @@ from tests.bundles.running import ROOT
 CONFIGS = [path.parent for path in sorted(ROOT.glob("bundles/*/configs/metadata.json"))]
 SCHEMAS = {path.parent.name: load_schema(path) for path in CONFIGS}
 BUNDLE_OF = {"structures": "emclip", "nested_labels": "emclip", "nested_gamma": "emclip", "null_share": "tmca"}
-BUNDLE_OF |= {"flip_prob": "tmca", "temperature": "tmca", "colour_prob": "emclip", "colour_range": "emclip"}
+BUNDLE_OF |= {"flip_prob": "tmca", "similarity_temperature": "tmca", "colour_prob": "emclip", "colour_range": "emclip"}
 
 
 def schema_for(config):
@@ -32,7 +32,7 @@ def schema_for(config):
 
 FINE = [
     {"epochs": 1, "batch_size": 1, "num_workers": 0, "overlays": True, "learning_rate": 0.0},
-    {"cache_rate": 0, "flip_prob": 1.0, "overlap": 0, "temperature": 1e-3},
+    {"cache_rate": 0, "flip_prob": 1.0, "overlap": 0, "similarity_temperature": 1e-3},
     {"epochs": "@rounds", "patch_size": "$[96] * 2", "device": "$torch.device('cuda:77')", "channels": ["flair"]},
     {"patch_size": (96, 64), "pixdim": [1.0, 1.0, -1.0], "device": torch.device("cpu")},
     {"labels": [0, 1, 2], "regions": {"all": [1, 2], "core": [2]}, "region_values": [1, 2]},
@@ -48,7 +48,11 @@ WRONG = [
     ({"colour_prob": 2}, "'colour_prob' is 2: it must lie between 0 and 1"),
     ({"colour_range": -0.5}, "'colour_range' is -0.5: it must be at least 0"),
     ({"overlap": 1}, "'overlap' is 1: it must be at least 0 and below 1"),
+    ({"similarity_temperature": 0}, "'similarity_temperature' is 0: it must be above 0"),
     ({"temperature": 0}, "'temperature' is 0: it must be above 0"),
+    ({"threshold": 1.5}, "'threshold' is 1.5: it must lie between 0 and 1"),
+    ({"threshold": [0.5, -0.1]}, "'threshold' is [0.5, -0.1]: it must lie between 0 and 1"),
+    ({"regions": {"all": [1]}, "threshold": [0.5, 0.4]}, "'threshold' has 2 values for 1 classes (all)"),
     ({"nested_gamma": [0, 1.2]}, "'nested_gamma' is [0, 1.2]: it must be above 0"),
     ({"nested_gamma": [0.5]}, "'nested_gamma' is [0.5]: it takes 2 numbers"),
     ({"null_share": 1.5}, "'null_share' is 1.5: it must lie between 0 and 1"),

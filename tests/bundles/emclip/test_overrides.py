@@ -74,7 +74,7 @@ def test_a_structure_is_one_piece_unless_told_otherwise(config, where, kept):
     logits[0, 2:6, 2:6] = logits[0, 10, 10] = logits[1, 3, 3] = logits[1, 9:11, 2:4] = 9.0
     data = {"pred": logits}
     for step in steps:
-        if type(step).__name__ in ("Activationsd", "AsDiscreted", "KeepCommonPieced", "KeepLargestConnectedComponentd"):
+        if type(step).__name__ in ("Activationsd", "Thresholdd", "KeepCommonPieced", "KeepLargestConnectedComponentd"):
             data = step(data)
     assert data["pred"].sum((1, 2)).tolist() == [16 if kept else 17, 1 if kept else 5]
 

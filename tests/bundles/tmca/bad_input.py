@@ -78,7 +78,7 @@ def certain_flip(place):
 
 
 def no_temperature(place):
-    place.override["temperature"] = 0.0
+    place.override["similarity_temperature"] = 0.0
 
 
 def backbone_file_of_another_kind(place):
@@ -109,7 +109,7 @@ TRAINING: list[Row] = [
     (unknown_targets, ["'targets' is 'smooth'", "soft, hard"]),
     (unknown_tuning, ["'freeze'", "frozen"]),
     (certain_flip, ["override 'flip_prob' is 3.0: it must lie between 0 and 1"]),
-    (no_temperature, ["override 'temperature' is 0.0: it must be above 0"]),
+    (no_temperature, ["override 'similarity_temperature' is 0.0: it must be above 0"]),
     (backbone_file_of_another_kind, ["backbone test_resnet cannot be built", "or other weights"]),
     (unknown_text_tag, ["unknown weights 'openay' of CLIP ViT-B-16", "did you mean openai?"]),
     (several_at_once, [["p1.png not found"], ["the values 7, 255"], ["p2.png not found"]]),

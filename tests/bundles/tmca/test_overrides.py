@@ -76,7 +76,13 @@ def test_a_frozen_encoder_trains_and_segments(data_dir, tmp_path, minilm):
 
 
 def test_loss_follows_its_options():
-    options = {"alignment": "global", "targets": "hard", "balance": 0.25, "temperature": 0.2, "lambda_align": 0.3}
+    options = {
+        "alignment": "global",
+        "targets": "hard",
+        "balance": 0.25,
+        "similarity_temperature": 0.2,
+        "lambda_align": 0.3,
+    }
     loss = BUNDLE.workflow("train", **options).parser.get_parsed_content("loss")
     assert not loss.alignment.multilevel and loss.alignment.target_temperature is None and loss.lambda_align == 0.3
     assert (loss.alignment.balance, loss.alignment.temperature) == (0.25, 0.2)
