@@ -5,8 +5,8 @@
 ``data_dir`` holds the folders ``brain_flair_slices``, ``brain_ms``, and, for the phantoms, ``brain_heads`` and
 ``brain_lesion_shapes`` (docs/data_license.txt says where from). The training saves its state in ``work_dir`` every 200
 steps and goes on from there when the command is repeated. At each validation it adds a line to
-``work_dir/validation.csv`` and writes ``work_dir/model.pt``, a moving average of the weights. A fifth of the stroke patients is held out, both their
-slices and their lesion masks (`held_out`).
+``work_dir/validation.csv`` and writes ``work_dir/model.pt``, a moving average of the weights. A fifth of the stroke
+patients is held out, both their slices and their lesion masks (`held_out`).
 """
 
 from __future__ import annotations
@@ -178,7 +178,8 @@ def load_sources(
     sources: dict[str, Source] = {"phantoms": Phantoms(partial(make, **options["training"]))}
     checks: dict[str, Any] = {"channels": channels, "slices": [], "patient": None, "phantoms": []}
     for number, kind in enumerate(VALIDATION_PHANTOMS):
-        settings = {"lesions": number > 0, "hard": True, "spacing": VALIDATION_SPACING, **options["validation"]}
+        settings = {"lesions": number > 0, "hard": True, "rough": False, "spacing": VALIDATION_SPACING}
+        settings |= options["validation"]
         if "lesion_dir" in settings:
             settings["lesion_kind"] = kind
         checks["phantoms"].append(make(VALIDATION_SEED + number, **settings))

@@ -196,6 +196,23 @@ def test_image_label_and_weight_move_together(rng):
         assert ((image[0] > 25) != (label == 1)).sum() <= 0.1 * label.sum()  # its corners
 
 
+def test_patches_that_are_not_deformed_hold_the_pixels_themselves(rng):
+    image = rng.integers(1, 100, (1, 120, 110)).astype(np.float32)
+    item = Slice(image, np.zeros((120, 110), np.uint8), np.ones((120, 110), np.float32))
+    patches = [crop(rng, item)[0] for _ in range(40)]
+    exact = [np.abs(patch - patch.round()).max() < 0.01 for patch in patches]  # interpolated values are no integers
+    assert 0.3 < np.mean(exact) < 0.7
+
+
+def test_patches_of_large_slices_hold_little_air_even_around_lesions_at_the_edge(rng):
+    label = np.zeros((200, 180), np.uint8)
+    label[:3, :3] = 1
+    item = Slice(np.ones((1, 200, 180), np.float32), label, np.ones((200, 180), np.float32))
+    patches = [crop(rng, item) for _ in range(60)]
+    assert min((image != 0).mean() for image, _, _ in patches) > 0.5
+    assert np.mean([found.any() for _, found, _ in patches]) > 0.4
+
+
 def test_dropping_keeps_at_least_one_sequence_and_each_alone_comes_up(rng):
     kept = {tuple(drop_sequences(rng, sequences()).any((1, 2))) for _ in range(300)}
     assert not any(not any(k) for k in kept) and (True,) * 4 in kept

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from brainsegdmlf.training.slices import Array, Slice
 
 SIDE = 96  # pixels
+INSIDE = 36  # pixels from the centre of a patch to the edge of its slice at least, where slices are large enough
 AT_LESION = 0.6  # share of patches around a pixel of a lesion, if the slice has any
 ALONE = {0: 0.15, 1: 0.15, 3: 0.05}  # chance that one sequence (FLAIR, T1, T2) is all that is kept
 SINGLE_DROP = (0.3, 0.4)  # chance that sequences are dropped one by one, and of each of them
@@ -49,6 +50,8 @@ def crop(rng: np.random.Generator, item: Slice) -> tuple[Array, Array, Array]:
         spots = np.argwhere(item.image.any(0))
     spot = spots[rng.integers(len(spots))] if len(spots) else np.array([height, width]) / 2
     centre = spot - matrix @ rng.uniform(-SIDE / 3, SIDE / 3, 2)  # the spot lies anywhere in the middle of the patch
+    inside = np.minimum(INSIDE, np.array([height, width]) / 2)
+    centre = np.floor(np.clip(centre, inside, np.array([height, width]) - inside)) + 0.5  # samples meet pixels
     offsets = np.stack(np.meshgrid(*[np.arange(SIDE) - (SIDE - 1) / 2] * 2, indexing="ij"), -1)
     places = offsets @ matrix.T + centre
     scaled = (places[..., ::-1] / np.array([width - 1, height - 1]) * 2 - 1).astype(np.float32)

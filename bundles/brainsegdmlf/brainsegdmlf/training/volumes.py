@@ -12,14 +12,14 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from brainsegdmlf.phantoms.dataset import make_brain_case
+from brainsegdmlf.phantoms.random_case import random_case
 from brainsegdmlf.training.slices import Array, Slice
 
 THINNEST_TO_THICKEST = 1.25  # ratio of voxel sides up to which coronal and sagittal slices are drawn
 LESION_SHARE = 0.7  # of the slices show a lesion, if the volume has any
 AXIAL_SHARE = 0.5  # of the slices of volumes that are cut in three planes
 POOL, USES = 8, 96  # phantoms at a time; slices drawn between two new ones
-HARD_SHARE, HEALTHY_SHARE = 0.75, 0.1  # of the phantoms, see make_brain_case
+HEALTHY_SHARE = 0.1  # of the phantoms; more have no lesion where real masks are used
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,12 @@ def phantom_volume(seed: int, fitting: Compose, **options: Any) -> Volume:
     """Make the phantom of a seed and run the transforms of ``train.json`` on it.
 
     Args:
-        seed: of the phantom; without `options` it also decides whether the phantom is hard and whether it has lesions.
+        seed: decides all that the options leave open, such as whether there are lesions.
         fitting: the transforms `fitting` of ``train.json``.
-        options: of `make_brain_case`.
+        options: of `random_case`.
     """
-    chance = np.random.default_rng(seed).random(2)
-    settings = {"hard": bool(chance[0] < HARD_SHARE), "lesions": bool(chance[1] > HEALTHY_SHARE), **options}
-    case = make_brain_case(seed, **settings)
+    lesions = bool(np.random.default_rng([seed, 2]).random() > HEALTHY_SHARE)
+    case = random_case(seed, **{"lesions": lesions, **options})
     image = torch.from_numpy(np.stack(list(case.images.values())).astype(np.float32))
     label = torch.from_numpy(case.label[None].copy())
     item = {"image": MetaTensor(image, affine=case.affine), "label": MetaTensor(label, affine=case.affine)}
