@@ -50,7 +50,7 @@ def open_nifti(file: Path) -> OpenedVolume:
         ) from error
     if not isinstance(image, (nib.Nifti1Pair, nib.MGHImage)):
         raise ValueError(f"{type(image).__name__} instead of NIfTI")
-    _check_codes(image)
+    _check_place(image)
     stored: Any = image.dataobj
     if isinstance(image, nib.Nifti1Image) and stored.offset < image.header.single_vox_offset:
         raise ValueError(f"its vox_offset is {stored.offset}, so its voxels would begin in the header: correct it")
@@ -104,8 +104,8 @@ def _misnamed(file: Path) -> str:
     return ""
 
 
-def _check_codes(image: Any) -> None:
-    """Check the codes of both transforms as they stand in the file: nibabel replaces invalid ones by 0."""
+def _check_place(image: Any) -> None:
+    """Check transform codes and voxel sizes as they stand in the file: nibabel corrects invalid ones by itself."""
     if not isinstance(image, nib.Nifti1Pair):
         return
     header, place = type(image.header), image.file_map.get("header") or image.file_map["image"]
@@ -114,6 +114,8 @@ def _check_codes(image: Any) -> None:
     for word in ("sform_code", "qform_code"):
         if int(stored[word]) not in nib.nifti1.xform_codes.value_set():
             raise ValueError(f"its {word} is {int(stored[word])}, which NIfTI does not define: correct its header")
+    if (stored["pixdim"][1:4] < 0).any():
+        raise ValueError("its pixdim holds a negative voxel size, which some programs take as mirrored: correct it")
 
 
 def _check_size(file: Path, stored: Any) -> None:

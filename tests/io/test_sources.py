@@ -102,6 +102,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "complex": (lambda d: voxels_of(d / "a.nii.gz", np.complex64), "complex numbers"),
     "undefined sform": (lambda d: with_header(d / "a.nii.gz", sform_code=99), "its sform_code is 99"),
     "undefined qform": (lambda d: with_header(d / "a.nii", qform_code=-3), "its qform_code is -3"),
+    "negative size": (
+        lambda d: with_header(d / "a.nii.gz", pixdim=[1, -1, 1.5, 2, 0, 0, 0, 0]),
+        "a negative voxel size",
+    ),
     "offset": (lambda d: with_header(d / "a.nii", vox_offset=np.nan), "its header holds a vox_offset"),
     "rotation": (
         lambda d: with_header(d / "a.nii", sform_code=0, qform_code=1, quatern_b=2),
