@@ -44,6 +44,7 @@ EXTENSION = re.compile(
     r"(\.(nii|mgh|mgz|img|hdr|nrrd|mha|mhd))?(\.gz)?$|\.(png|jpe?g|tiff?|bmp|dcm|dicom|ima|npy|npz)$", re.IGNORECASE
 )
 SIGNS = '<>:"|?*'  # which Windows does not allow in the names of files
+DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # names that Windows keeps for devices
 MAX_BYTES = 120  # of a name in UTF-8; results append to it, and file systems allow 255
 RESULT_FILES = ("predictions.json", "predictions.csv", "failed.json", "report.html", "metrics.json", "metrics.csv")
 # fmt: off
@@ -79,14 +80,14 @@ def name_cases(images: Sequence[Any], taken: Collection[str] = ()) -> list[str]:
     keys = [tuple(present(image)) for image in images]
     candidates = {key: _candidates(image) for key, image in zip(keys, images)}
     names = dict(zip(candidates, tell_apart(list(candidates.values()), taken)))
-    used, repeats, found = {name.casefold() for name in (*taken, *names.values())}, Counter[tuple](), []
+    used, repeats, found = {fold(name) for name in (*taken, *names.values())}, Counter[tuple](), []
     for key in keys:
         name = names[key]
         repeats[key] += 1
         if repeats[key] > 1:
-            while (name := f"{names[key]}_repeat{repeats[key]}").casefold() in used:
+            while fold(name := f"{names[key]}_repeat{repeats[key]}") in used:
                 repeats[key] += 1
-        used.add(name.casefold())
+        used.add(fold(name))
         found.append(name)
     return found
 
@@ -102,9 +103,9 @@ def tell_apart(candidates: Sequence[Iterator[str]], taken: Collection[str] = ())
         taken: names that other cases already have.
     """
     names = [next(names) for names in candidates]
-    used = {name.casefold() for name in taken}
+    used = {fold(name) for name in taken}
     while True:
-        folded = [name.casefold() for name in names]
+        folded = [fold(name) for name in names]
         counts = Counter(folded)
         colliding = [index for index, name in enumerate(folded) if counts[name] > 1 or name in used]
         if not colliding:
@@ -130,6 +131,11 @@ def is_generic(name: str) -> bool:
     if len(words) >= UID_PARTS and name.count(".") == len(words) - 1 and all(word.isdecimal() for word in words):
         return False
     return all(word in SEQUENCES or re.sub(r"^\d+|\d+$", "", word) in GENERIC | {""} for word in words)
+
+
+def fold(name: str) -> str:
+    """Return a key that is equal for names that some file systems take for one: by case, or by composed accents."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def check_name(name: Any, what: str) -> str:
@@ -159,13 +165,16 @@ def check_case_id(name: Any, what: str) -> str:
         what: key and place, begins the message.
 
     Raises:
-        InputError: `check_name` fails, or the id holds a sign that Windows does not allow or ends in a blank.
+        InputError: `check_name` fails; the id holds a sign that Windows does not allow, ends in a blank, or is the name
+            of a device there, such as "con".
     """
     name = check_name(name, what)
     if any(sign in name for sign in SIGNS):
         raise InputError(f"{what} {_shown(name)} cannot be a folder name on Windows: leave out {' '.join(SIGNS)}")
     if name.endswith(" "):
         raise InputError(f"{what} {_shown(name)} cannot be a folder name on Windows: leave out the blank at its end")
+    if DEVICE.match(name):
+        raise InputError(f"{what} {_shown(name)} cannot be a folder name on Windows, as a device has it: add a letter")
     return name
 
 
@@ -174,6 +183,7 @@ def fit_name(name: str) -> str:
     signs = ("_" if _is_unprintable(sign) or sign in f"/\\{SIGNS}" else sign for sign in name)
     name = "".join(signs).strip(". ")
     name = name if name.strip() else "case"
+    name = f"_{name}" if DEVICE.match(name) else name
     if len(name.encode("utf-8")) > MAX_BYTES:
         name = f"{name.encode('utf-8')[: MAX_BYTES - 9].decode('utf-8', 'ignore')}_{_digest(name)[:8]}"
     return f"{name}_" if name.lower() in RESULT_FILES else name

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.core.errors import InputError, require
 from shared.core.missing import is_missing, present
-from shared.datasets.case_names import check_case_id, name_cases
+from shared.datasets.case_names import check_case_id, fold, name_cases
 from shared.datasets.faults import mark
 
 Items = list[dict[str, Any]]
@@ -91,12 +91,12 @@ def expand_datalist(dataset_json: str | os.PathLike, split: str, mark_faults: bo
     given = Counter(item["case_id"] for item in items if "case_id" in item)
     where = f"split '{split}' of {source}: every case needs its own"
     problems += [f"case_id '{name}' occurs {count} times in {where}" for name, count in given.items() if count > 1]
-    spellings = {name.casefold(): name for name in given}
+    spellings = {fold(name): name for name in given}
     problems += [
-        f"case_id '{name}' and '{spellings[name.casefold()]}' differ only in upper and lower case in {where}, as some "
-        "file systems take them for the same"
+        f"case_id '{name}' and '{spellings[fold(name)]}' differ only in upper and lower case, or in how accents are "
+        f"stored, in {where}, as some file systems take them for the same"
         for name in given
-        if spellings[name.casefold()] != name
+        if spellings[fold(name)] != name
     ]
     require(problems)
     nameless = [item for item in items if "case_id" not in item]

@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.core.errors import InputError
 from shared.core.missing import present
-from shared.datasets.case_names import fit_name, qualify
+from shared.datasets.case_names import fit_name, fold, qualify
 
 SENTENCES = 1000  # of one image in one folder, at most
 
@@ -46,8 +46,8 @@ def choose_names(
 
     A case keeps its own name if it is free, or if it belongs to an earlier result of the same input, which will be
     replaced. If the name belongs to another file, the case is called after its folder as well: ``p2_scan``; if it
-    belongs to the same file with another sentence, ``p2_text2``. Names that differ only in upper and lower case count
-    as the same: some file systems take them for the same folder.
+    belongs to the same file with another sentence, ``p2_text2``. Names that differ only in upper and lower case, or
+    in how their accents are stored, count as the same: some file systems take them for the same folder.
 
     Args:
         cases: ``case_id`` -> image (a path, or a list with None for a missing sequence) and sentence (or None).
@@ -60,16 +60,16 @@ def choose_names(
     Raises:
         InputError: no name of a case is free.
     """
-    spelled = {name.casefold(): name for name in owners}
+    spelled = {fold(name): name for name in owners}
     by_key = {key: owners[name] for key, name in spelled.items()}
-    wanted = {case_id.casefold(): case_id for case_id in cases}
+    wanted = {fold(case_id): case_id for case_id in cases}
     masks = _folders_with_mask(folder)
     names: dict[str, str] = {}
     used: set[str] = set()
     for case_id, (image, text) in cases.items():
         made_from = Input.of(image, text)
         for name in _candidates(case_id, image, by_key):
-            key = name.casefold()
+            key = fold(name)
             if key in used or wanted.get(key, case_id) != case_id:
                 continue
             if key in spelled:
@@ -87,13 +87,13 @@ def choose_names(
 
 
 def _folders_with_mask(folder: str | os.PathLike) -> set[str]:
-    """Return the names of the folders that hold a mask, in lower case."""
+    """Return the names of the folders that hold a mask, as keys of `fold`."""
     home = Path(folder)
     found = (path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else ()
     return {
-        name.casefold()
+        fold(name)
         for name in found
-        if any(file.name.casefold().startswith(f"{name}_seg.".casefold()) for file in (home / name).iterdir())
+        if any(fold(file.name).startswith(fold(f"{name}_seg.")) for file in (home / name).iterdir())
     }
 
 
@@ -102,7 +102,7 @@ def _candidates(case_id: str, image: Any, owners: Mapping[str, Input]) -> Iterat
     source, files = Path(os.path.abspath(present(image)[0])), Input.of(image).files
     for name in (case_id, *itertools.islice(qualify(case_id, source.parent), 1, None)):
         yield name
-        owner = owners.get(name.casefold())
+        owner = owners.get(fold(name))
         if owner is not None and owner.files & files:  # with this sentence or another
             yield from (fit_name(f"{name}_text{number}") for number in range(2, SENTENCES))
     yield fit_name(f"{case_id}_{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}")

@@ -77,6 +77,11 @@ def test_names_that_differ_only_in_case_are_kept_apart_between_runs(tmp_path):
     assert segment(tmp_path, {"p1": "/d/x/P1.png"}) == {"p1": "P1"}, "its own result, under its own spelling"
 
 
+def test_composed_and_decomposed_accents_are_one_folder_on_some_systems(tmp_path):
+    segment(tmp_path, {"M\u00fc": "/d/x/M\u00fc.png"})
+    assert segment(tmp_path, {"Mu\u0308": "/d/y/Mu\u0308.png"}) == {"Mu\u0308": "y_Mu\u0308"}
+
+
 def test_another_input_of_the_same_name_is_called_after_its_folder(tmp_path):
     first = segment(tmp_path, {"IM0001": "/d/p1/IM0001.jpg"})
     second = segment(tmp_path, {"IM0001": "/d/p2/IM0001.jpg"})
