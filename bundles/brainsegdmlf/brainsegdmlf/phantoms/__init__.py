@@ -4,6 +4,13 @@
 - `lesions`: its white-matter lesions
 - `contrast`: its MR sequences
 - `dataset`: whole cases, and the data set on disk
+
+The recipe of the shipped weights also uses public data that are not shipped:
+
+- `label_map`: heads from label maps
+- `real_lesions`: lesions in the shapes of patients' masks
+- `artefacts`: what goes wrong in clinical scans
+- `random_case`: cases of all these kinds
 """
 
 from brainsegdmlf.phantoms.dataset import BrainCase, make_brain_case, make_brain_phantoms
