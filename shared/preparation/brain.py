@@ -21,6 +21,7 @@ from shared.preparation.scan import Scan
 
 SPACING = 2.5  # mm, of the network's grid
 MULTIPLE = 16  # voxels; the network halves its grid four times
+FIELD = (80, 96, 80)  # voxels that the network sees in training; less air around a head changes its instance norms
 LARGEST_DISTANCE = 12.0  # mm; the network learns distances up to this one
 UNIT = 5.0  # mm per unit of the network's output
 BRIGHTEST = 99.5  # percentile of the voxels that are not zero, becomes 1
@@ -58,7 +59,8 @@ class BrainDistance(torch.nn.Module):
         """Return distances in mm, negative inside the brain.
 
         Args:
-            image: (B, 1, X, Y, Z) in [0, 1] at 2.5 mm, axes to right, anterior and superior; sizes are multiples of 16.
+            image: (B, 1, X, Y, Z) in [0, 1] at 2.5 mm, axes to right, anterior and superior; sizes are multiples of 16,
+                and at least `FIELD`.
 
         Returns:
             (B, 1, X, Y, Z), meaningful from -12 to 12.
@@ -97,12 +99,14 @@ def extract_brain(scan: Scan, network: BrainDistance, margin: float = 0.0) -> Br
         NoBrain: the scan shows no brain, or only a small part of one.
     """
     image, to_scan = _coarse(scan)
-    padded = [-size % MULTIPLE for size in image.shape]
+    padded = [max(-size % MULTIPLE, field - size) for size, field in zip(image.shape, FIELD)]
     before = [pad // 2 for pad in padded]
     box = tuple(slice(start, start + size) for start, size in zip(before, image.shape))
     whole = np.pad(image, [(start, pad - start) for start, pad in zip(before, padded)])
     device = next(network.parameters()).device
-    coarse = network(torch.from_numpy(whole)[None, None].to(device))[0, 0].float().cpu().numpy()[box]
+    seen = torch.from_numpy(whole)[None, None].to(device)
+    found = (network(seen) + network(seen.flip(2)).flip(2)) / 2  # left and right are alike
+    coarse = found[0, 0].float().cpu().numpy()[box]
     distance = to_scan(coarse)
     mask = largest_piece(distance <= margin)
     brain = Brain(mask, distance)

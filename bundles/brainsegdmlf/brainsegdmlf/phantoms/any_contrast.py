@@ -20,9 +20,9 @@ from torch.nn.functional import grid_sample
 
 from brainsegdmlf.phantoms.anatomy import Array, smooth_noise
 from shared.core.errors import InputError
-from shared.preparation.brain import LARGEST_DISTANCE, SPACING, scale
+from shared.preparation.brain import FIELD, LARGEST_DISTANCE, SPACING, scale
 
-GRID = (80, 96, 80)  # voxels of a scan; 200 x 240 x 200 mm
+GRID = FIELD  # voxels of a scan; 200 x 240 x 200 mm
 STEPS_PER_MM = 10  # of stored distances, which are int8
 CLOSING = 4  # mm; sulci narrower than twice this belong to the brain
 SUBSAMPLES = 4  # points per voxel, for partial volume
@@ -34,6 +34,8 @@ TISSUES = {  # of each class of the head maps, by its name without "left" and "r
     512: "cord", 514: "vein", 515: "bone", 516: "marrow", 530: "white",
 }  # fmt: skip
 NOT_BRAIN = ("CSF", "optic chiasm")  # the fluid around the brain; a chiasm would draw the mask towards the orbits
+BRIGHTEST_TISSUE = 2.0  # fat; white matter has 0.4 to 0.7
+CUT = 0.3  # share of scans that end within the brain, below or above
 REALISTIC = 0.7  # share of scans whose intensities follow a real sequence
 OUTSIDE = 500  # FreeSurfer numbers from here on lie outside the brain
 SEQUENCES = {  # typical intensities, of the brightest tissue
@@ -239,13 +241,16 @@ def _intensities(rng: np.random.Generator, tissues: Sequence[str]) -> tuple[Arra
         spreads = rng.uniform(0.0, 0.12, len(tissues))
     else:
         table = dict(SEQUENCES[str(rng.choice(sorted(SEQUENCES)))])
-        if rng.random() < 0.3:
+        fat = rng.random()
+        if fat < 0.3:
             table.update(skin=0.15, marrow=0.12)  # fat saturation
+        elif fat < 0.7:  # fat outshines the brain, as in fast spin echo
+            table.update({kind: table[kind] * rng.uniform(1, 2.5) for kind in ("skin", "marrow")})
         jitter = dict(zip(kinds, rng.normal(0, 0.08, len(kinds))))
         means = np.array([table[kind] + jitter[kind] * (kind != "air") for kind in tissues])
         means += rng.normal(0, 0.03, len(tissues)) * (means > 0)
         spreads = rng.uniform(0.01, 0.06, len(tissues))
-    return np.clip(means, 0, 1.2).astype(np.float32), spreads.astype(np.float32)
+    return np.clip(means, 0, BRIGHTEST_TISSUE).astype(np.float32), spreads.astype(np.float32)
 
 
 def _textures(rng: np.random.Generator, means: Array, tissues: Sequence[str]) -> dict[int, Array]:
@@ -254,7 +259,11 @@ def _textures(rng: np.random.Generator, means: Array, tissues: Sequence[str]) ->
     for index, kind in enumerate(tissues):
         if kind in ("soft", "skin"):
             border = rng.normal(0, 0.5)
-            other = rng.uniform(0, 1) if kind == "soft" or rng.random() < 0.3 else means[index]
+            other = (
+                rng.uniform(0, rng.choice([1, BRIGHTEST_TISSUE]))
+                if kind == "soft" or rng.random() < 0.3
+                else means[index]
+            )
             texture = np.where(_noise(rng, rng.uniform(8, 40)) > border, other - means[index], 0)
             found[index] = (texture + rng.uniform(0, 0.15) * _noise(rng, 10.0)).astype(np.float32)
     return found
@@ -304,7 +313,7 @@ def _thick_slices(rng: np.random.Generator, image: Array) -> Array:
 
 
 def _field_of_view(rng: np.random.Generator, distance: Array) -> Array:
-    """Draw a box that the scan covers: often the brain with some margin, seldom a part of the brain."""
+    """Draw a box that the scan covers: often the brain with some margin, at times a part of the brain."""
     seen = np.ones(GRID, bool)
     inside = distance < 0
     for axis in range(3):
@@ -312,7 +321,7 @@ def _field_of_view(rng: np.random.Generator, distance: Array) -> Array:
         low, high = (reach[0], reach[-1]) if len(reach) else (0, GRID[axis] - 1)
         cuts = rng.random(2) < (0.7 if axis == 2 else 0.2)
         margins = rng.uniform(-2 if axis == 2 else 1, 16, 2)
-        if axis == 2 and rng.random() < 0.1:
+        if axis == 2 and rng.random() < CUT:
             margins = rng.uniform(-16, 0, 2)
         first = int(max(low - margins[0], 0)) if cuts[0] else 0
         last = int(min(high + margins[1], GRID[axis] - 1)) if cuts[1] else GRID[axis] - 1
