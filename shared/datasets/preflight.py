@@ -59,7 +59,7 @@ def preflight(
         whole: read images to their end; False reads only their headers. None reads them to their end if there are
             labels: a training stops at a damaged image, while inference goes on with the next case.
         strict: refuse all cases if one has a fault; None does so if there are labels.
-        more: of volumes, finds further problems of a case in its item, its name and the headers of its sequences.
+        more: finds further problems of a case in its item, its name and the headers of its sequences; pictures have none.
         one_grid: the sequences of a case must lie on one grid; False where a preparation registers them.
 
     Raises:
@@ -70,7 +70,7 @@ def preflight(
     whole, strict = (need_label if option is None else option for option in (whole, strict))
     empty: set[int] = set()
     if pictures:
-        check = _picture_check(labels, need_label, whole, empty)
+        check = _picture_check(labels, need_label, whole, empty, more)
     else:
         check = _volume_check(channels, labels, need_label, whole, empty, one_grid, more)
     found = _check_all(cases, check)
@@ -150,7 +150,7 @@ def _volume_check(
                 empty.add(id(item))
         elif need_label:
             problems.append(f"{case}: {NO_LABEL}")
-        return problems + (more(item, case, headers) if more and headers else [])
+        return problems + (more(item, case, headers) if more else [])
 
     return check
 
@@ -175,7 +175,9 @@ def check_pictures(
     return _joined(_check_all(items, _picture_check(labels, need_label, whole, set()))) if items else [NO_CASE]
 
 
-def _picture_check(labels: Sequence[int] | None, need_label: bool, whole: bool, empty: set[int]) -> Check:
+def _picture_check(
+    labels: Sequence[int] | None, need_label: bool, whole: bool, empty: set[int], more: More | None = None
+) -> Check:
     def check(item: Mapping[str, Any], case: str) -> list[str]:
         problems: list[str] = []
         image, label, where = item.get("image"), item.get("label"), f"{case}: label"
@@ -192,7 +194,7 @@ def _picture_check(labels: Sequence[int] | None, need_label: bool, whole: bool, 
                     empty.add(id(item))
         elif need_label:
             problems.append(f"{case}: {NO_LABEL}")
-        return problems
+        return problems + (more(item, case, {}) if more else [])
 
     return check
 

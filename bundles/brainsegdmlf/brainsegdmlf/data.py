@@ -88,6 +88,8 @@ def _check_head(
     one_grid: bool,
 ) -> list[str]:
     """Check that the first sequence has the size of a head, and with `one_grid` that the others lie on its grid."""
+    if not headers:
+        return []
     image = item["image"]
     paths = dict(zip(channels, image)) if isinstance(image, (list, tuple)) else {"image": image}
     (first, header), *others = headers.items()

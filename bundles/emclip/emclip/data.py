@@ -46,7 +46,7 @@ def preflight(
             "one per structure, in their order"
         )
 
-    def check_labelled(item: Mapping[str, Any], case: str) -> list[str]:
+    def check_labelled(item: Mapping[str, Any], case: str, headers: Mapping[str, Any]) -> list[str]:
         labelled = ensure_tuple(item.get("labelled") or ())
         wrong = [name for name in labelled if not isinstance(name, str) or name not in structures]
         return [f"{case}: labelled names {wrong[0]!r}, which is not a structure: choose from {known}"] if wrong else []
