@@ -59,7 +59,7 @@ def preflight(
         whole: read images to their end; False reads only their headers. None reads them to their end if there are
             labels: a training stops at a damaged image, while inference goes on with the next case.
         strict: refuse all cases if one has a fault; None does so if there are labels.
-        more: finds further problems of a case in its item, its name and the headers of its sequences; pictures have none.
+        more: finds further problems of a case in its item, its name and its headers, of which pictures have none.
         one_grid: the sequences of a case must lie on one grid; False where a preparation registers them.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,25 @@ def check_pixels(piece: Any) -> None:
     bits = int(piece.Rows) * int(piece.Columns) * int(piece.get("SamplesPerPixel") or 1) * int(piece.BitsAllocated)
     if len(piece.PixelData) * 8 < bits * int(piece.get("NumberOfFrames") or 1):
         raise ValueError("fewer pixels than its header announces: a file cut short? copy it again")
+
+
+@contextmanager
+def decoding(piece: Any) -> Iterator[None]:
+    """Turn what the decoders raise for a compressed data set into one line.
+
+    Raises:
+        InputError: its pixels are damaged, or of a kind that no decoder here knows, such as JPEG of 12 bits.
+    """
+    try:
+        yield
+    except Exception as error:
+        syntax = piece.file_meta.TransferSyntaxUID
+        if not syntax.is_compressed or isinstance(error, MemoryError):
+            raise
+        raise InputError(
+            f"compressed as {syntax.name}, and its pixels are damaged or cannot be decoded here: copy it again, or "
+            "decompress it with another program"
+        ) from error
 
 
 def _suffix(file: Path) -> str:

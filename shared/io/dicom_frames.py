@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from shared.io.dicom_files import check_pixels, only_dicom, read_dicom
+from shared.io.dicom_files import check_pixels, decoding, only_dicom, read_dicom
 from shared.io.dicom_series import ONE_SLICE, SEGMENTATION, check_equal
 from shared.io.dicom_stack import Plane, plane, stack
 from shared.io.opened import OpenedVolume
@@ -67,7 +67,8 @@ def open_frames(file: Path) -> OpenedVolume:
 
     def voxels() -> np.ndarray:
         # A map to real-world values would take the place of the rescaling, which is what a series of slices has.
-        frames = image.get_frames(numbers, dtype=np.float32, apply_real_world_transform=False)
+        with decoding(image):
+            frames = image.get_frames(numbers, dtype=np.float32, apply_real_world_transform=False)
         return frames.transpose(2, 1, 0)
 
     return OpenedVolume(shape, affine, voxels)

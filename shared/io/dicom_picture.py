@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 
-from shared.io.dicom_files import check_pixels, dicom_files, read_dicom
+from shared.io.dicom_files import check_pixels, decoding, dicom_files, read_dicom
 from shared.io.memory import check_picture_size
 
 # Anonymisation may leave these attributes empty. Empty ones carry no information, but highdicom fails on them.
@@ -65,7 +65,8 @@ def open_dicom_picture(file: Path) -> Image.Image:
     check_picture_size(int(source.Rows), int(source.Columns))
     windowed = [_keep_usable_windows(settings) for settings in _display_settings(source)]
     image = highdicom.Image.from_dataset(source, copy=False)
-    pixels = image.get_frame(1, apply_voi_transform=None, apply_presentation_lut=True, apply_icc_profile=False)
+    with decoding(source):
+        pixels = image.get_frame(1, apply_voi_transform=None, apply_presentation_lut=True, apply_icc_profile=False)
     if pixels.ndim == 3:
         deep = image.get("RedPaletteColorLookupTableDescriptor")
         bits = deep[2] if deep else image.BitsStored

@@ -13,7 +13,7 @@ import pydicom
 from shared.core.errors import InputError
 from shared.core.messages import reason
 from shared.io.dicom_enhanced import as_plain_slice
-from shared.io.dicom_files import check_broken, check_pixels, dicom_files, number, read_dicom
+from shared.io.dicom_files import check_broken, check_pixels, decoding, dicom_files, number, read_dicom
 from shared.io.dicom_stack import Plane, plane, stack
 from shared.io.opened import OpenedVolume
 
@@ -163,7 +163,8 @@ def _is_new(piece: pydicom.Dataset, known: list[pydicom.Dataset]) -> bool:
 def _pixels(piece: pydicom.Dataset) -> np.ndarray:
     """Return (rows, columns), float32, rescaled as the slice says."""
     slope, intercept = number(piece, "RescaleSlope", 1), number(piece, "RescaleIntercept", 0)
-    pixels = piece.pixel_array.astype(np.float32)
+    with decoding(piece):
+        pixels = piece.pixel_array.astype(np.float32)
     if (slope, intercept) == (1, 0):
         return pixels
     return (pixels.astype(np.float64) * slope + intercept).astype(np.float32)

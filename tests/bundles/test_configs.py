@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ignite.engine import Engine
 from monai.bundle import ConfigComponent, ConfigParser
+from pydicom.pixels import decoders
 
 from shared.options.config_format import format_config
 
@@ -75,6 +76,8 @@ def test_a_case_that_fails_is_one_line_without_the_log_of_its_engine(bundle):
     log.read(bundle / "configs" / "logging.conf", encoding="utf-8")
     assert "engines" in log["loggers"]["keys"].split(",") and log["logger_engines"]["level"] == "CRITICAL"
     assert Engine(lambda engine, batch: None).logger.name.startswith(f"{log['logger_engines']['qualname']}.")
+    assert "decoders" in log["loggers"]["keys"].split(",") and log["logger_decoders"]["level"] == "CRITICAL"
+    assert decoders.base.LOGGER.name == log["logger_decoders"]["qualname"]
 
 
 @every_config

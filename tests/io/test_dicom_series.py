@@ -320,3 +320,13 @@ def test_a_compression_that_cannot_be_decoded_names_the_remedy(tmp_path, monkeyp
     monkeypatch.setattr(pydicom.pixels, "get_decoder", lambda _: Missing)
     line = input_error(read_header, folder, "case a")
     assert line.startswith(f"case a: {folder}: compressed as JPEG Lossless") and line.endswith(dicom_files.DECODE)
+
+
+def test_compressed_pixels_that_are_damaged_are_one_line(tmp_path):
+    def edit(piece: pydicom.Dataset, _: int) -> None:
+        piece.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+        piece.PixelData = pydicom.encaps.encapsulate([piece.PixelData])
+
+    line = input_error(load_volume, series(tmp_path / "series", edit), "case a")
+    assert "compressed as JPEG Lossless" in line and "its pixels are damaged or cannot be decoded here" in line
+    assert line.startswith(f"case a: {tmp_path}") and "\n" not in line
