@@ -68,13 +68,16 @@ def affine_difference(first: Any, other: Any) -> float:
     return float(np.abs(np.asarray(first, float) - np.asarray(other, float)).max())
 
 
-def check_same_grid(first: tuple[str, tuple, Any], other: tuple[str, tuple, Any], where: str) -> None:
+def check_same_grid(
+    first: tuple[str, tuple, Any], other: tuple[str, tuple, Any], where: str, other_way: str = ""
+) -> None:
     """Raise InputError unless two volumes lie on the same grid.
 
     Args:
         first: name, spatial shape and 4 x 4 affine (mm) of the volume to compare with.
         other: the same of the volume to check.
         where: case, begins the message.
+        other_way: another remedy, ends the message.
 
     Raises:
         InputError: the shapes differ, or an entry of the affines differs by more than 1e-3 mm (by more than a hundredth
@@ -84,13 +87,13 @@ def check_same_grid(first: tuple[str, tuple, Any], other: tuple[str, tuple, Any]
     if shape != other_shape:
         raise InputError(
             f"{where}: {other_name} has shape {shape_text(other_shape)}, {name} has {shape_text(shape)}: "
-            f"resample {other_name} to {name}'s grid"
+            f"resample {other_name} to {name}'s grid{other_way}"
         )
     if not same_affine(affine, other_affine):
         raise InputError(
             f"{where}: {other_name} and {name} lie differently in space (affines differ by "
             f"{affine_difference(affine, other_affine):.3g} mm): "
-            f"register {other_name} to {name} and resample it to the same grid"
+            f"register {other_name} to {name} and resample it to the same grid{other_way}"
         )
 
 

@@ -39,6 +39,8 @@ class LoadSequencesd(MapTransform):
             sequences on different grids (see `check_same_grid`), and a case with every sequence missing.
     """
 
+    other_way = ""  # of a subclass: what else helps where sequences lie on different grids; ends the message
+
     def __init__(
         self,
         keys: KeysCollection,
@@ -83,6 +85,7 @@ class LoadSequencesd(MapTransform):
                     (self.channels[first], tuple(loaded[first].shape[1:]), loaded[first].affine),
                     (name, tuple(volume.shape[1:]), volume.affine),
                     case,
+                    self.other_way,
                 )
             if not loaded or volume.any():
                 loaded[index] = volume

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from shared.backbones.checkpoint import load_strictly, read_checkpoint
 from shared.core.errors import InputError, OutputError
+from shared.core.messages import nearest
 from shared.core.missing import is_missing
 from shared.io.sources import load_volume
 from shared.io.volumes import LoadSequencesd, check_channels
@@ -25,6 +26,7 @@ from shared.preparation.cache import RECORD, check_space, digest_of, files_of, r
 from shared.preparation.prepare import VERSION, has_skull, prepare, same_grid, shows_head, why_unseen
 from shared.preparation.scan import Scan
 
+PREPARE = ("auto", "off", "always")
 META = "preparation"  # meta key: the record of the preparation as JSON, with the folder of the prepared case if any
 
 
@@ -49,9 +51,11 @@ class LoadPreparedd(LoadSequencesd):
         As `LoadSequencesd`, on the grid of the reference. The meta entry `META` holds the record of the preparation.
 
     Raises:
-        InputError: what `LoadSequencesd` refuses, a reference that the case lacks, and what `prepare` refuses; one
-            line with the case.
+        InputError: another word for `prepare`; what `LoadSequencesd` refuses, a reference that the case lacks, and what
+            `shared.preparation.prepare` refuses; one line with the case.
     """
+
+    other_way = ", or run with --prepare auto"
 
     def __init__(
         self,
@@ -66,6 +70,8 @@ class LoadPreparedd(LoadSequencesd):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, channels, case_key, allow_missing_keys)
+        if prepare not in PREPARE:
+            raise InputError(f"prepare is {prepare!r}: {nearest(str(prepare), PREPARE)}")
         self.weights = Path(weights)
         self.prepared_dir = Path(prepared_dir)
         self.prepare = prepare

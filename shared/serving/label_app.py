@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ INSTALL = (
 TRAINING = "monailabel"  # the config that trains on MONAI Label's list of images in place of a dataset.json
 WEIGHTS = "shipped_weights"  # a config that sets this key has weights of its own and is served as a model of its own
 SERVED = "model.pt"
+PARTS = "parts"  # folder of other weights that a config reads: MONAI Label offers every .pt file in models to users
 PURPOSES = ("train", "evaluate", "inference", "metadata", "options.schema")  # files that are not a variant
 
 
@@ -116,9 +117,22 @@ def _unpack(model: Model, target: Path) -> Path:
     inference = _merge(configs, ["inference.json", *variant])
     _merge(configs, ["train.json", f"{TRAINING}.json", *variant])
     _name_labels(configs / "metadata.json", inference)
+    _place_parts(target, weights)
     if not (target / "models" / SERVED).exists():
         write_atomic(target / "models" / SERVED, weights[f"models/{inference.get(WEIGHTS, SERVED)}"])
     return target
+
+
+def _place_parts(target: Path, weights: Mapping[str, bytes]) -> None:
+    """Write the weights that configs read beside the served ones, and correct their place in the configs."""
+    for path in sorted((target / "configs").glob("*.json")):
+        text = path.read_text(encoding="utf-8")
+        for name, data in weights.items():
+            file = name.removeprefix("models/")
+            if file != SERVED and f"'/{name}'" in text:
+                write_atomic(target / PARTS / file, data)
+                text = text.replace(f"'/{name}'", f"'/{PARTS}/{file}'")
+        write_atomic(path, text)
 
 
 def _merge(configs: Path, names: Sequence[str]) -> dict:

@@ -105,6 +105,17 @@ def test_off_changes_nothing_and_warns_of_a_skull(tmp_path, raw, stripped, capsy
     assert capsys.readouterr().out == ""
 
 
+def test_off_names_the_option_where_grids_differ(tmp_path, raw):
+    other = write(tmp_path / "t1.nii", ball_scan((3, 3, 3), RADIUS)[0])
+    with pytest.raises(InputError, match="case a: t1 has shape .*'s grid, or run with --prepare auto$"):
+        loader(tmp_path, prepare="off")({**raw, "image": [raw["image"][0], other]})
+
+
+def test_another_word_is_refused(tmp_path):
+    with pytest.raises(InputError, match="prepare is 'of': did you mean off"):
+        loader(tmp_path, prepare="of")
+
+
 def test_the_reference_gives_the_grid(tmp_path):
     scans = {"flair": ball_scan((2, 2, 4), RADIUS)[0], "t1": ball_scan((3, 2.5, 2), RADIUS)[0]}
     scans["t1"].affine[0, 3] += 4

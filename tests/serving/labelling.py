@@ -42,6 +42,7 @@ class LabelInfer:
         self.network = self.parser.get_parsed_content("network_def")
         self.network.load_state_dict(torch.load(bundle / "models" / "model.pt", weights_only=True), strict=False)
         self.network.eval()
+        self.result: dict[str, Any] = {}  # what the server would send with the last label map
         self.options = dict(self.parser.get_parsed_content("displayable_configs"))
 
     def __call__(self, image: Path, **request: Any) -> np.ndarray:
@@ -58,6 +59,7 @@ class LabelInfer:
             data["pred"] = self.parser.get_parsed_content("inferer")(data["image"][None], self.network)[0]
         for step in self._transforms("postprocessing", "post_transforms"):
             data = step(data)
+        self.result = data.get("result", {})
         return self._restored(data)
 
     def _transforms(self, *keys: str) -> list:

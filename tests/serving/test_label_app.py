@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from shared.engine import precision
+from shared.preparation import load
 from shared.serving import label_app
 from shared.serving.label_app import known_models, set_up
 from tests.bundles.facts import BUNDLES
 from tests.bundles.running import ROOT, assert_one_line, files, finish, input_error
 from tests.making import SEQUENCES
+from tests.preparation.bright_brain import BrightBrain, ball_scan
 from tests.serving.labelling import (
     KINDS,
     SENTENCES,
@@ -97,6 +99,14 @@ def test_each_model_of_the_app_is_self_contained(app, name):
     assert not (app[name] / "configs" / "multi_gpu_train.json").exists()
 
 
+def test_weights_that_a_config_reads_beside_the_served_ones_are_there_and_are_no_choice_of_users(app):
+    folder = app["brainsegdmlf"]
+    for name in ("inference", "train"):
+        (read_from,) = set(re.findall(r"bundle_root \+ '(/[^']+\.pt)'", json.dumps(config(folder, name))))
+        assert (folder / read_from[1:]).read_bytes() == (ROOT / "bundles/brainsegdmlf/models/brain.pt").read_bytes()
+        assert not read_from.startswith("/models/")
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_labels_are_those_of_the_metadata(app, tasks, studies, name):
     pred = config(app[name], "metadata")["network_data_format"]["outputs"]["pred"]
@@ -113,6 +123,18 @@ def test_label_map_lies_on_the_image(tasks, studies, name):
     truth = truth.T if truth.ndim == 2 else truth  # viewers index columns first
     assert pred.shape == truth.shape and pred.dtype == np.uint8
     assert lies_on(pred, truth)
+
+
+def test_a_raw_scan_is_prepared_on_its_own_grid_and_the_answer_says_how(tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "load_network", lambda weights: BrightBrain())
+    scan = ball_scan((3, 3, 5), 62.0, skull=True)[0]
+    nib.save(nib.Nifti1Image(scan.voxels, scan.affine), tmp_path / "p1_flair.nii")
+    task = tasks["brainsegdmlf"]
+    assert task(tmp_path / "p1_flair.nii", planes="axial").shape == scan.voxels.shape
+    found = task.result["preparation"]
+    assert "remove the skull" in found["steps"] and "folder" not in found
+    task(tmp_path / "p1_flair.nii", planes="axial", prepare="off")
+    assert task.result == {}
 
 
 @pytest.mark.parametrize("name, one, other", OPTIONS)

@@ -23,6 +23,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from brainsegdmlf.phantoms.raw_study import make_raw_study
 
 from tests.bundles.running import ROOT, environment
 from tests.serving.labelling import KINDS, SENTENCES, lies_on, read, write_studies
@@ -177,6 +178,25 @@ def test_label_map_lies_on_the_image(server, tmp_path, model):
     assert pred.shape == truth.shape
     np.testing.assert_allclose(affine, place, atol=1e-4)
     assert lies_on(pred, truth)
+
+
+def test_a_raw_study_is_prepared_and_the_mask_lies_on_its_flair(server, tmp_path):
+    study = make_raw_study(1, ["flair", "t1"], coarse=True)
+    for name, one in study.images.items():
+        nib.save(nib.Nifti1Image(one.voxels, one.affine), server.studies / f"raw_{name}.nii.gz")
+    pred, affine = server.infer("brainsegdmlf", "raw_flair", tmp_path)
+    assert pred.shape == study.lesion.shape and not pred[study.brains["flair"] == 0].sum() > 0.1 * pred.sum()
+    np.testing.assert_allclose(affine, study.flair_affine, atol=1e-4)
+    answer = json.loads(server.ask("/infer/brainsegdmlf?image=raw_flair&output=json", form(device="cpu"), FORM))
+    assert answer["preparation"]["steps"] == ["register t1", "correct the field", "remove the skull"]
+    for image, params, part_of_line in (
+        ("raw_t1", {}, "raw_t1.nii.gz lies on another grid than raw_flair.nii.gz"),
+        ("raw_flair", {"prepare": "off"}, "case raw_flair: t1 has shape"),
+        ("raw_flair", {"prepare": "of"}, "did you mean off?"),
+    ):
+        body = form(device="cpu", **params)
+        status, line = server.answer(f"/infer/brainsegdmlf?image={image}&output=image", body, FORM)
+        assert status == 400 and part_of_line in json.loads(line)["detail"]
 
 
 @pytest.mark.parametrize("model", list(OPTIONS))

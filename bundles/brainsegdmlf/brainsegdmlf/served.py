@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from monai.transforms import MapTransform
 from shared.core.errors import InputError
 from shared.core.messages import meant
 from shared.datasets.cases import Items
+from shared.io.affine import same_affine
+from shared.io.sources import read_header
+from shared.preparation.load import META
 from shared.serving.labelled_cases import extension
 
 SEPARATORS = "_-. "  # between a case's name and its sequence's
@@ -68,10 +72,11 @@ class FindSequencesd(_OfSequences):
 
     Returns (per key):
         The input of `shared.io.volumes.LoadSequencesd`: a path, or one path per channel, None for sequences that are
-        missing or not to be used.
+        missing or not to be used. ``case_id``, if absent, becomes the file's name without its extension.
 
     Raises:
-        InputError: `sequences` is empty or names an unknown channel.
+        InputError: `sequences` is empty or names an unknown channel, or the file lies on another grid than the first of
+            the sequences, which gives the mask its grid.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -79,12 +84,28 @@ class FindSequencesd(_OfSequences):
         used = named_sequences(self.sequences, self.channels)
         result = dict(data)
         for key in self.key_iterator(result):
-            found = find_sequences(result[key], self.channels)
+            asked = str(result[key])
+            found = find_sequences(asked, self.channels)
+            result.setdefault("case_id", Path(asked).name.removesuffix(extension(Path(asked))))
             if isinstance(found, list):
                 result[key] = [path if name in used else None for name, path in zip(self.channels, found)]
+                _check_grid(asked, next((path for path in result[key] if path is not None), asked))
             elif len(used) == 1 and _count_volumes(found) == 1:
                 result[key] = [found if name in used else None for name in self.channels]
         return result
+
+
+def _check_grid(asked: str, first: str) -> None:
+    """Raise InputError if a file lies on another grid than the sequence on whose grid the mask will lie."""
+    if asked == first:
+        return
+    names = [Path(path).name for path in (asked, first)]
+    one, other = (read_header(path, name, whole=False) for path, name in zip((asked, first), names))
+    if one.shape[:3] != other.shape[:3] or not same_affine(one.affine, other.affine):
+        raise InputError(
+            f"{names[0]} lies on another grid than {names[1]}, on which the mask will lie: ask for {names[1]}, or name "
+            "the sequences without it"
+        )
 
 
 def _count_volumes(path: str) -> int:
@@ -118,6 +139,24 @@ class KeepSequencesd(_OfSequences):
             if not image.any():
                 raise InputError(f"the image holds nothing in {', '.join(used)}: name other sequences")
             result[key] = image
+        return result
+
+
+class ReportPreparationd(MapTransform):
+    """Add to ``result``, which MONAI Label sends with the mask, how the image was prepared.
+
+    Args:
+        keys: keys of images that `shared.preparation.load.LoadPreparedd` has loaded.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the record of the preparation as ``result["preparation"]``, if there is one."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            record = json.loads(getattr(result[key], "meta", {}).get(META, "{}"))
+            record.pop("folder", None)  # of the server
+            if record:
+                result["result"] = {**result.get("result", {}), "preparation": record}
         return result
 
 

@@ -9,7 +9,7 @@ from brainsegdmlf.served import FindSequencesd, KeepSequencesd, find_sequences, 
 from monai.data import MetaTensor
 
 from tests.bundles.running import assert_one_line, input_error
-from tests.making import SEQUENCES
+from tests.making import SEQUENCES, save, volume
 
 
 def touch(folder: Path, *names: str) -> list[str]:
@@ -35,6 +35,16 @@ def test_named_sequences_alone_are_used(tmp_path):
     assert FindSequencesd("image", SEQUENCES, "t1")({"image": "x.nii.gz"})["image"] == [None, "x.nii.gz", None, None]
     assert_one_line(input_error(FindSequencesd("image", SEQUENCES, "flare"), {"image": flair}), ["'flare'", "flair"])
     assert_one_line(input_error(FindSequencesd("image", SEQUENCES, " ,"), {"image": flair}), ["empty", "t1ce"])
+
+
+def test_the_mask_lies_on_the_image_that_is_asked_for(tmp_path):
+    flair = save(tmp_path / "p1_flair.nii.gz", volume(0))
+    t1 = save(tmp_path / "p1_t1.nii.gz", volume(0, (6, 5, 3)))
+    found = FindSequencesd("image", SEQUENCES, SEQUENCES)({"image": flair})
+    assert found == {"image": [flair, t1, None, None], "case_id": "p1_flair"}
+    line = input_error(FindSequencesd("image", SEQUENCES, SEQUENCES), {"image": t1})
+    assert_one_line(line, ["p1_t1.nii.gz lies on another grid than p1_flair.nii.gz", "ask for p1_flair.nii.gz"])
+    assert FindSequencesd("image", SEQUENCES, "t1")({"image": t1})["image"] == [None, t1, None, None]
 
 
 def test_channels_not_named_become_zero():
