@@ -151,6 +151,8 @@ def moved(scan: Scan, random: np.random.Generator, still: bool) -> tuple[Scan, n
     shape = np.ceil(scan.spacing * scan.voxels.shape / OWN_GRID).astype(int)
     affine = np.diag([*OWN_GRID, 1.0])
     affine[:3, 3] = scan.centre - np.array(OWN_GRID) * (shape - 1) / 2
+    if not still:  # no two sequences have one grid
+        affine[:3, 3] += random.uniform(-1, 1, 3)
     grid = Scan(np.zeros(shape, np.float32), affine)
     return resample(scan, grid, np.linalg.inv(motion)), motion
 

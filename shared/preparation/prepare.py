@@ -2,7 +2,8 @@
 
 The steps in order; those after the first are left out where the sequences do not need them:
 1. the brain is found in the reference;
-2. every sequence on another grid is registered to the reference and resampled onto its grid;
+2. every sequence that lies on another grid, or elsewhere than the reference, is registered to it and resampled onto
+   its grid;
 3. if the skull is there, a strong field of the receiving coil is corrected and all but the brain becomes zero.
 """
 
@@ -21,7 +22,7 @@ from shared.core.errors import InputError
 from shared.io.affine import same_affine
 from shared.preparation.bias import correct_bias
 from shared.preparation.brain import Brain, BrainDistance, extract_brain
-from shared.preparation.registration import Registration, looks_like_ct, register, resample
+from shared.preparation.registration import Registration, agree, looks_like_ct, register, resample
 from shared.preparation.scan import Scan
 
 VERSION = 2  # raise it when a change gives other images for the same input
@@ -80,7 +81,8 @@ def prepare(
     placed = dict(scans)
     centre = _centre(brain.mask, fixed)
     for name, scan in scans.items():
-        if name == reference or (same_grid(scan, fixed) and not always):
+        together = same_grid(scan, fixed)
+        if name == reference or (together and not always and agree(scan, fixed)):
             continue
         with _step(record, f"register {name}", say) as words:
             found = register(scan, fixed)
@@ -89,13 +91,15 @@ def prepare(
             if found.reliable:
                 placed[name] = resample(scan, fixed, found.matrix)
                 words.append(f"{name} registered to {reference}: {_in_words(figures)}")
-        if not found.reliable:
+        if found.reliable or not together:
+            record["steps"].append(f"register {name}")
+        if not found.reliable and together:
+            line = f"{name} lies on the grid of {reference} but does not agree with it: compare the two"
+            _warn(record, [line], say)
+        elif not found.reliable:
             del placed[name]
-            lines = [
-                f"{name} cannot be registered to {reference} and is left out ({found.reason}): is it of this head?"
-            ]
-            _warn(record, lines, say)
-        record["steps"].append(f"register {name}")
+            line = f"{name} cannot be registered to {reference} and is left out ({found.reason}): is it of this head?"
+            _warn(record, [line], say)
 
     if skull or always:
         record["field"] = {}

@@ -21,7 +21,7 @@ from shared.preparation.resampling import in_field, resample, straighten
 from shared.preparation.scan import Scan, to_itk
 from shared.preparation.similarity import BINS, SEED, Pair, clip, distance, head_centre, shrink
 
-__all__ = ["Registration", "looks_like_ct", "register", "resample"]
+__all__ = ["Registration", "agree", "looks_like_ct", "register", "resample"]
 
 COARSE, MIDDLE, FINE = 8.0, 4.0, 2.0  # mm; edges of the voxels at the three resolutions
 POINTS = {COARSE: 10_000, MIDDLE: 20_000, FINE: 60_000}  # most places at which a position is scored
@@ -99,6 +99,21 @@ def register(moving: Scan, fixed: Scan) -> Registration:
     quality = _quality(fine, matrix)
     reason = "" if quality >= LEAST_QUALITY else "no position agrees clearly better than its neighbours"
     return Registration(matrix, quality, not reason, reason, start, float(in_field(scans[0], scans[1], matrix).mean()))
+
+
+def agree(moving: Scan, fixed: Scan) -> bool:
+    """Tell whether two sequences show one head at one place, by their headers; takes a tenth of a second.
+
+    It is the quality of a registration, measured at 4 mm where the headers put the sequences. Real patients have 0.05
+    to 0.1 there, and less than 0.03 after a motion of 2 degrees and 3 mm.
+
+    Args:
+        moving, fixed: see `register`.
+    """
+    if _unusable(moving, "") or _unusable(fixed, ""):
+        return False
+    small, still = (clip(shrink(straighten(scan), MIDDLE)) for scan in (moving, fixed))
+    return _quality(Pair(small, still, POINTS[MIDDLE]), np.eye(4)) >= LEAST_QUALITY
 
 
 def looks_like_ct(scan: Scan) -> bool:

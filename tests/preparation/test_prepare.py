@@ -8,8 +8,11 @@ import pytest
 from shared.core.errors import InputError
 from shared.preparation.brain import extract_brain
 from shared.preparation.prepare import check_head, has_skull, prepare, shows_head
+from shared.preparation.registration import agree
+from shared.preparation.resampling import resample
 from shared.preparation.scan import Scan
 from tests.preparation.bright_brain import BrightBrain, ball_scan
+from tests.preparation.heads import head, motion, move
 
 RADIUS = 62.0
 
@@ -60,6 +63,21 @@ def test_a_sequence_that_cannot_be_registered_is_left_out_and_named(raw):
     done = prepare({"flair": raw, "t1": Scan(noise, np.diag([3.0, 3, 3, 1]))}, "flair", BrightBrain(), say=quiet)
     assert set(done.scans) == {"flair"}
     assert any(line.startswith("t1 cannot be registered to flair and is left out") for line in done.record["warnings"])
+
+
+def test_sequences_on_one_grid_that_do_not_agree_are_registered():
+    fixed = head("t1")
+    moved = resample(move(head("t2"), motion((4, -3, 3), (4, 3, -3))), fixed, np.eye(4))
+    done = prepare({"flair": fixed, "t1": moved}, "flair", BrightBrain(), say=quiet)
+    assert done.record["steps"][0] == "register t1"
+    assert not agree(moved, fixed) and agree(done.scans["t1"], fixed)
+
+
+def test_a_sequence_on_the_same_grid_that_agrees_nowhere_stays_with_a_warning(stripped):
+    noise = stripped._replace(voxels=np.random.default_rng(0).uniform(0, 1, stripped.voxels.shape).astype(np.float32))
+    done = prepare({"flair": stripped, "t1": noise}, "flair", BrightBrain(), say=quiet)
+    assert done.record["steps"] == [] and np.array_equal(done.scans["t1"].voxels, noise.voxels)
+    assert "t1 lies on the grid of flair but does not agree with it: compare the two" in done.record["warnings"]
 
 
 def test_every_step_says_one_line_and_is_timed(raw):

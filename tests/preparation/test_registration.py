@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from shared.preparation.registration import register
+from shared.preparation.registration import agree, register
 from shared.preparation.scan import Scan
 from tests.preparation.heads import head, motion, move, place_of
 
@@ -60,6 +60,12 @@ def test_order_of_storage_changes_nothing(found, fixed):
     other = register(Scan(stored.voxels, affine), fixed)
     assert other.reliable
     assert distance(other.matrix, found.matrix, fixed) < 0.5
+
+
+def test_sequences_that_lie_together_agree_and_moved_ones_do_not(fixed):
+    assert agree(head("t2"), fixed)
+    assert not agree(move(head("t2"), motion((4, -3, 3), (4, 3, -3))), fixed)
+    assert not agree(fixed._replace(voxels=np.zeros_like(fixed.voxels)), fixed)
 
 
 @pytest.mark.parametrize("origin", [(0, 0, 0), (400, -300, 250)])
