@@ -45,6 +45,32 @@ def check(bundle: str, config_file: str | list[str] = "train", **overrides: Any)
     print(f"{bundle} {' + '.join(names)}: ready")
 
 
+def operating_point(
+    bundle: str,
+    split: str = "validation",
+    aim: str = "dice",
+    false_lesions: float = 1.0,
+    report_split: str | None = None,
+    config_file: str | list[str] = (),  # type: ignore[assignment]
+    **overrides: Any,
+) -> None:
+    """Find the threshold and temperature that suit labelled cases: a table, a picture and the options to use next.
+
+    Args:
+        bundle: its name or folder.
+        split: list of dataset.json to choose on.
+        aim: dice, or sensitivity: the most lesions found with at most FALSE_LESIONS false ones per scan.
+        false_lesions: see aim.
+        report_split: another list of dataset.json, on which the choice is measured.
+        config_file: the bundle's override files, such as cardiac or brats.
+        overrides: options of the bundle's evaluation, such as --dataset_dir, --ckpt_dir and --output_dir.
+    """
+    from shared.options.operating_point import operating_point as run
+
+    files = several(config_file) if config_file else []
+    run(str(bundle), split, aim, false_lesions, report_split, files, sys.argv[2:], **overrides)
+
+
 def options(bundle: str, markdown: bool = False) -> None:
     """Print a bundle's options as a table: name, meaning, type and default.
 
@@ -143,7 +169,5 @@ def switch(name: str, value: Any) -> bool:
 
 if __name__ == "__main__":
     install_one_line_errors()
-    fire.Fire(
-        {"check": check, "options": options, "datalist": datalist, "label": label, "package": package},
-        name="python -m shared",
-    )
+    verbs = (check, options, operating_point, datalist, label, package)
+    fire.Fire({verb.__name__: verb for verb in verbs}, name="python -m shared")

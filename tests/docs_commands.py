@@ -116,7 +116,7 @@ def _of_shared(command: Command) -> list[str]:
     if function is None:
         return [f"no verb {command.verb}"]
     try:
-        if command.verb == "check":
+        if command.verb in ("check", "operating_point"):
             own = inspect.signature(function).parameters
             root = find_bundle(command.words[0])
             given = command.options.get("config_file", "train")

@@ -29,7 +29,7 @@ OF_OTHER_PROGRAMS |= {"node_rank", "master_addr"}  # of torchrun
 OF_OTHER_PROGRAMS |= {"coarse"}  # of raw_study.py
 OF_OUR_VERBS = {
     option
-    for verb in (verbs.check, verbs.options, verbs.datalist, verbs.label, verbs.package)
+    for verb in (verbs.check, verbs.options, verbs.operating_point, verbs.datalist, verbs.label, verbs.package)
     for option in signature(verb).parameters
 }
 OURS = [page for page in TASKS if page.name not in ("README.md", "results.md", "bad_inputs.md", "monai_label.md")]
