@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import os
 import platform
 import re
@@ -127,7 +128,8 @@ def check_output_dir(path: str | os.PathLike, needed_mb: float = 0, option: str 
         return [f"output folder {target} cannot be written ({error.strerror}): {remedy}"]
     free_mb = shutil.disk_usage(existing).free / 1e6
     if free_mb < needed_mb:
-        return [f"output folder {target} has {free_mb:.0f} MB free where {needed_mb:.0f} MB are needed: {remedy}"]
+        free, needed = math.floor(free_mb), math.ceil(needed_mb)
+        return [f"output folder {target} has {free} MB free where {needed} MB are needed: {remedy}"]
     return []
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.core.errors import InputError
+from shared.core.errors import InputError, OutputError
 from shared.core.files import writing
 from shared.datasets.case_names import fit_name
 from shared.datasets.datalist import Items
@@ -61,8 +61,11 @@ def load_studies(
             item: dict[str, Any] = {"case_id": case_id, "image": None}
             mark(item, [f"case {case_id}: {line.removeprefix(f'{name}: ')}" for line in study.problems])
         else:
-            with writing(Path(links) / "link"):
-                image = study.image(links)
+            try:
+                with writing(Path(links) / "link"):
+                    image = study.image(links)
+            except OutputError as error:
+                raise OutputError(f"{error} (another --prepared_dir)") from error
             item = {
                 "case_id": case_id,
                 "image": [None if path is None else os.path.abspath(path) for path in image],

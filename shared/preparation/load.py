@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -115,11 +115,12 @@ class LoadPreparedd(LoadSequencesd):
             if (folder / RECORD).exists():
                 _say(case, f"the prepared case in {folder} is damaged or of another version: it is prepared again")
             needed = self.prepare == "always" or not _on_one_grid(scans)
+            check = partial(check_space, folder, scans[reference], len(scans))
             if needed:  # say that the folder cannot be written before the work, not after it
-                check_space(folder, scans[reference], len(scans))
+                check()
             network = load_network(self.weights)
             try:
-                done = prepare(scans, reference, network, self.prepare == "always", lambda line: _say(case, line))
+                done = prepare(scans, reference, network, self.prepare == "always", partial(_say, case), check)
             except NoBrain as error:
                 if needed:
                     raise

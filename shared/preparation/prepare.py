@@ -52,7 +52,12 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    scans: Mapping[str, Scan], reference: str, network: BrainDistance, always: bool = False, say: Say = print
+    scans: Mapping[str, Scan],
+    reference: str,
+    network: BrainDistance,
+    always: bool = False,
+    say: Say = print,
+    before: Callable[[], None] | None = None,
 ) -> Prepared:
     """Prepare the sequences of a head.
 
@@ -62,6 +67,7 @@ def prepare(
         network: finds the brain.
         always: do every step, even where the sequences share one grid or the skull is gone.
         say: takes one line per step, and one per warning.
+        before: called once the brain is found, if there is more to do; what it raises stops the work.
 
     Raises:
         NoBrain: no brain was found in the reference.
@@ -77,6 +83,8 @@ def prepare(
         record["brain"] = {"volume_ml": round(brain.volume(fixed)), "skull": skull}
         words.append(f"brain of {record['brain']['volume_ml']} mL found{', with skull' if skull else ''}")
     _warn(record, brain.warnings, say)
+    if before is not None and (skull or always or not all(same_grid(scan, fixed) for scan in scans.values())):
+        before()
 
     placed = dict(scans)
     centre = _centre(brain.mask, fixed)

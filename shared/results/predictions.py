@@ -32,7 +32,7 @@ from shared.results.measures import Measures, Spacing
 from shared.results.overlays import save_overlay
 from shared.results.prediction_index import PredictionIndex
 from shared.results.prediction_page import write_prediction_page
-from shared.results.prepared_files import record_of, save_prepared_files, share_of_brain
+from shared.results.prepared_files import left_out, record_of, save_prepared_files, share_of_brain
 from shared.results.report_records import about_bundle
 
 Measure = Callable[[np.ndarray, Spacing], Measures]
@@ -207,6 +207,7 @@ class PredictionHandler:
                 source_of(asked),
                 prediction,
                 overlay,
+                left_out(record, self.index.channels),
                 text=asked.get("text"),
                 measures=measures,
                 dicom_seg=dicom_seg,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,19 @@ def record_of(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of the preparation of an item of an evaluator's batch; empty if there was none."""
     text = getattr(item.get("image"), "meta", {}).get(META)
     return json.loads(text) if text else {}
+
+
+def left_out(record: Mapping[str, Any], channels: Sequence[str]) -> list[str] | None:
+    """Return the channels that a prepared case lacks, also those that could not be registered.
+
+    Args:
+        record: of the preparation.
+        channels: names of the channels.
+
+    Returns:
+        Their names; None if nothing was prepared.
+    """
+    return [name for name in channels if name not in record["sequences"]] if "sequences" in record else None
 
 
 def share_of_brain(record: Mapping[str, Any], measures: Measures) -> Measures:

@@ -89,14 +89,14 @@ def test_a_damaged_slice_stops_its_own_study_only(tmp_path):
     for file in (tmp_path / "in" / "b" / "t1").iterdir():
         file.write_bytes(file.read_bytes()[:300])
     cases = load_studies(tmp_path / "in", SEQUENCES, tmp_path / "links")
-    assert {case["case_id"]: fault_of(case) is None for case in cases} == {"b": False, "flair": True}
+    assert {case["case_id"]: fault_of(case) is None for case in cases} == {"a_flair": True, "b": False}
 
 
 def test_links_that_cannot_be_written_are_one_line(mixed, tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot be written") as error:
         load_studies(mixed, SEQUENCES, tmp_path / "file" / "series")
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and "--prepared_dir" in str(error.value)
 
 
 def test_many_studies_are_one_line_each(tmp_path, capsys):

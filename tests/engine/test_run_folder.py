@@ -117,7 +117,7 @@ def free_space(monkeypatch, n_bytes):
 def test_a_folder_that_is_too_small_is_named_before_the_training(tmp_path, monkeypatch):
     network = nn.Linear(500, 500)
     free_space(monkeypatch, 6e6)
-    with pytest.raises(InputError, match=r"has 6 MB free where 7 MB are needed: give another --ckpt_dir") as error:
+    with pytest.raises(InputError, match=r"has 6 MB free where 8 MB are needed: give another --ckpt_dir") as error:
         check_ckpt_dir(tmp_path / "new", network)
     one_line(error)
     assert not (tmp_path / "new").exists()

@@ -199,3 +199,12 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path, raw, 
     monkeypatch.setattr(load, "prepare", lambda *_: pytest.fail("worked in vain"))
     with pytest.raises(OutputError, match="is a file: give another --prepared_dir"):
         loader(tmp_path, prepare="always")(raw)
+
+
+def test_a_skull_that_cannot_be_removed_for_want_of_a_folder_costs_no_work(tmp_path, raw, stripped, capsys):
+    (tmp_path / "prepared").write_text("a file", encoding="utf-8")
+    with pytest.raises(OutputError, match="is a file: give another --prepared_dir"):
+        loader(tmp_path)(raw)
+    said = capsys.readouterr().out
+    assert "with skull" in said and "skull removed" not in said
+    loader(tmp_path)(stripped)

@@ -18,7 +18,7 @@ from shared.preparation.cache import write_case
 from shared.preparation.load import META
 from shared.preparation.prepare import VERSION
 from shared.preparation.scan import Scan
-from shared.results.prepared_files import record_of, save_prepared_files, share_of_brain
+from shared.results.prepared_files import left_out, record_of, save_prepared_files, share_of_brain
 from tests.making import oblique
 
 SHAPE = (20, 24, 10)
@@ -88,6 +88,11 @@ def test_a_volume_is_given_as_a_share_of_the_brain():
     assert found == {"brain_volume_ml": 1200, "percent_of_brain": 0.25}
     assert share_of_brain({"brain": {"volume_ml": 1200}}, {"area_px": 5}) == {"brain_volume_ml": 1200}
     assert share_of_brain({"steps": []}, measures) == {}
+
+
+def test_a_sequence_that_could_not_be_registered_counts_as_missing():
+    assert left_out({"sequences": ["flair", "t2"]}, ["flair", "t1", "t2"]) == ["t1"]
+    assert left_out({"steps": []}, ["flair", "t1"]) is None
 
 
 def test_an_item_without_preparation_has_an_empty_record():
