@@ -89,8 +89,7 @@ def prepare(
     placed = dict(scans)
     centre = _centre(brain.mask, fixed)
     for name, scan in scans.items():
-        together = same_grid(scan, fixed)
-        if name == reference or (together and not always and agree(scan, fixed)):
+        if name == reference or (not always and same_grid(scan, fixed) and agree(scan, fixed)):
             continue
         with _step(record, f"register {name}", say) as words:
             found = register(scan, fixed)
@@ -99,15 +98,11 @@ def prepare(
             if found.reliable:
                 placed[name] = resample(scan, fixed, found.matrix)
                 words.append(f"{name} registered to {reference}: {_in_words(figures)}")
-        if found.reliable or not together:
-            record["steps"].append(f"register {name}")
-        if not found.reliable and together:
-            line = f"{name} lies on the grid of {reference} but does not agree with it: compare the two"
-            _warn(record, [line], say)
-        elif not found.reliable:
+        if not found.reliable:
             del placed[name]
             line = f"{name} cannot be registered to {reference} and is left out ({found.reason}): is it of this head?"
             _warn(record, [line], say)
+        record["steps"].append(f"register {name}")
 
     if skull or always:
         record["field"] = {}

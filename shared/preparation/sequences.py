@@ -272,9 +272,12 @@ def _check_reference(study: Study, reference: str, where: str | os.PathLike) -> 
             f"{where}: a study of {' and '.join(sorted(modalities))}, where MR is needed: give an MR study"
         )
     seen = listed([f"{row.series.label}: {row.why}" for row in study.rows])
-    raise InputError(
-        f"{where}: none of {', '.join(study.sequences)} found ({seen}): name a series with {_option(reference, called)}"
-    )
+    remedy = f"name a series with {_option(reference, called)}"
+    if all(row.series.study[0] == "files" for row in study.rows):
+        remedy = (
+            f"give the files as a list in --input, in the order {', '.join(study.sequences)}, None for a missing one"
+        )
+    raise InputError(f"{where}: none of {', '.join(study.sequences)} found ({seen}): {remedy}")
 
 
 def _is_called(series: Series, sequence: str) -> bool:

@@ -484,7 +484,7 @@ def test_an_agent_in_a_side_car_means_after_contrast(tmp_path):
 def test_numbered_channels_are_named_by_the_data_list(tmp_path):
     write(tmp_path / "images", "p1_0000.nii.gz", "p1_0001.nii.gz", "p2_0000.nii.gz", "p2_0001.nii.gz")
     for error in find_studies(tmp_path, SEQUENCES).values():
-        assert_one_line(str(error), ["none of flair", "--series"])
+        assert_one_line(str(error), ["none of flair", "as a list in --input"])
     (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1", "1": "FLAIR"}}), encoding="utf-8")
     studies = [*find_studies(tmp_path, SEQUENCES).values()]
     assert [study.series["flair"].name for study in studies] == ["p1_0001.nii.gz", "p2_0001.nii.gz"]
