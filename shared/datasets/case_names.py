@@ -134,7 +134,7 @@ def is_generic(name: str) -> bool:
 
 
 def fold(name: str) -> str:
-    """Return a key that is equal for names that some file systems take for one: by case, or by composed accents."""
+    """Return a key that is equal for names that some file systems confuse: other case, or other encoding of accents."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -174,7 +174,7 @@ def check_case_id(name: Any, what: str) -> str:
     if name.endswith(" "):
         raise InputError(f"{what} {_shown(name)} cannot be a folder name on Windows: leave out the blank at its end")
     if DEVICE.match(name):
-        raise InputError(f"{what} {_shown(name)} cannot be a folder name on Windows, as a device has it: add a letter")
+        raise InputError(f"{what} {_shown(name)} cannot be a folder name on Windows (a device's name): add a letter")
     return name
 
 

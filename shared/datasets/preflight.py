@@ -30,7 +30,7 @@ SECONDS = 5  # until a bar is shown
 
 Check = Callable[[Mapping[str, Any], str], list[str]]  # of an item and the words that name its case: its problems
 Headers = dict[str, Header]  # of the sequences of a case that can be read, by name
-More = Callable[[Mapping[str, Any], str, Headers], list[str]]
+More = Callable[[Mapping[str, Any], str, Headers], list[str]]  # as Check, with the headers of the case
 
 
 def preflight(
@@ -59,7 +59,8 @@ def preflight(
         whole: read images to their end; False reads only their headers. None reads them to their end if there are
             labels: a training stops at a damaged image, while inference goes on with the next case.
         strict: refuse all cases if one has a fault; None does so if there are labels.
-        more: finds further problems of a case in its item, its name and its headers, of which pictures have none.
+        more: finds further problems of a case from its item, the words that name it, and its headers (empty for
+            pictures).
         one_grid: the sequences of a case must lie on one grid; False where a preparation registers them.
 
     Raises:

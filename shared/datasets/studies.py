@@ -65,7 +65,7 @@ def load_studies(
                 with writing(Path(links) / "link"):
                     image = study.image(links)
             except OutputError as error:
-                raise OutputError(f"{error} (another --prepared_dir)") from error
+                raise OutputError(f"{error}, with --prepared_dir") from error
             item = {
                 "case_id": case_id,
                 "image": [None if path is None else os.path.abspath(path) for path in image],

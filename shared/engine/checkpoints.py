@@ -29,8 +29,8 @@ class RunCheckpoint:
 
     ``last.pt`` holds network, optimiser, scheduler, epoch and best metric. ``model.pt`` is a plain state_dict of the
     best validation so far. Both are complete at any moment, also when the process is killed. The folders are locked
-    from the start of the trainer until `free`, so that no other training comes between its end and its report. Only
-    files that a training wrote are replaced or moved.
+    from the start of the trainer until `free`, so that no other training replaces the weights before their report.
+    Only files that a training wrote are replaced or moved.
 
     Args:
         ckpt_dir: folder of both files.
@@ -85,7 +85,7 @@ class RunCheckpoint:
             with ExitStack() as held:  # a second folder that is in use frees the first one
                 for folder in self.folders:
                     held.enter_context(locked(folder, "training"))
-                self.free()  # of the round before: this process holds the folders twice here
+                self.free()  # the locks of the round before; the new ones are already held
                 self.lock = held.pop_all()
         if trainer.state.epoch > 0:
             return

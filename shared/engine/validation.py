@@ -51,7 +51,7 @@ class ValidationLine:
 
 
 def report_best(network: torch.nn.Module, evaluator: Any, report: Any, checkpoint: RunCheckpoint) -> None:
-    """Validate once more with the best weights after a training, with tables and pictures, and free its folders.
+    """Validate once more with the best weights after a training, with tables and pictures; then free the folders.
 
     Of several processes the first one reads the weights and sends them to the others, which may run on machines
     without the file.
@@ -60,7 +60,7 @@ def report_best(network: torch.nn.Module, evaluator: Any, report: Any, checkpoin
         network: network that takes the best weights.
         evaluator: validation engine.
         report: handler that writes the tables, e.g. a `shared.results.report.ReportHandler`.
-        checkpoint: handler of the training; it wrote ``model.pt`` and has held the folders since.
+        checkpoint: the training's handler, which wrote ``model.pt`` and still locks the folders.
     """
     try:
         if idist.get_rank() == 0:

@@ -77,7 +77,7 @@ def check_same_grid(
         first: name, spatial shape and 4 x 4 affine (mm) of the volume to compare with.
         other: the same of the volume to check.
         where: case, begins the message.
-        other_way: another remedy, ends the message.
+        other_way: another remedy, appended to the message, such as ", or run with --prepare auto".
 
     Raises:
         InputError: the shapes differ, or an entry of the affines differs by more than 1e-3 mm (by more than a hundredth

@@ -81,7 +81,7 @@ def save_dicom_seg(
     else:
         sources, frames = _on_volume(pred, series)
     _complete(sources)
-    classes = _of_one_frame(sources)
+    classes = _as_plain_slices(sources)
     segmentation = Segmentation(
         source_images=sources,
         pixel_array=_cumulated(frames, len(names)) if nested else frames,
@@ -189,8 +189,12 @@ def _complete(slices: Sequence[pydicom.Dataset]) -> None:
             piece.SliceThickness = thickness
 
 
-def _of_one_frame(slices: Sequence[pydicom.Dataset]) -> dict[str, str]:
-    """Let highdicom take several enhanced files, each of one frame, as slices; return the SOP class of each file."""
+def _as_plain_slices(slices: Sequence[pydicom.Dataset]) -> dict[str, str]:
+    """Give several source files the SOP class of plain MR slices, as highdicom wants several files to be.
+
+    Returns:
+        The SOP class that each file had, by its SOP instance UID.
+    """
     classes = {str(piece.SOPInstanceUID): piece.SOPClassUID for piece in slices}
     if len(slices) > 1:
         for piece in slices:
@@ -199,7 +203,7 @@ def _of_one_frame(slices: Sequence[pydicom.Dataset]) -> dict[str, str]:
 
 
 def _name_classes(segmentation: pydicom.Dataset, classes: dict[str, str]) -> None:
-    """Put the SOP classes of the files into the references to them."""
+    """Restore the SOP classes of the source files in the references to them."""
 
     def put(piece: pydicom.Dataset, element: pydicom.DataElement) -> None:
         if element.keyword == "ReferencedSOPInstanceUID":

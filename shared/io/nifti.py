@@ -50,7 +50,7 @@ def open_nifti(file: Path) -> OpenedVolume:
         ) from error
     if not isinstance(image, (nib.Nifti1Pair, nib.MGHImage)):
         raise ValueError(f"{type(image).__name__} instead of NIfTI")
-    _check_place(image)
+    _check_geometry(image)
     stored: Any = image.dataobj
     if isinstance(image, nib.Nifti1Image) and stored.offset < image.header.single_vox_offset:
         raise ValueError(f"its vox_offset is {stored.offset}, so its voxels would begin in the header: correct it")
@@ -104,7 +104,7 @@ def _misnamed(file: Path) -> str:
     return ""
 
 
-def _check_place(image: Any) -> None:
+def _check_geometry(image: Any) -> None:
     """Check transform codes and voxel sizes as they stand in the file: nibabel corrects invalid ones by itself."""
     if not isinstance(image, nib.Nifti1Pair):
         return

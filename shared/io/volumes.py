@@ -39,7 +39,7 @@ class LoadSequencesd(MapTransform):
             sequences on different grids (see `check_same_grid`), and a case with every sequence missing.
     """
 
-    other_way = ""  # of a subclass: what else helps where sequences lie on different grids; ends the message
+    other_way = ""  # remedy that a subclass adds to the message about different grids
 
     def __init__(
         self,

@@ -45,10 +45,10 @@ def operating_point(
     /,
     **overrides: Any,
 ) -> dict[str, Any]:
-    """Fit threshold and temperature on labelled cases, and print, draw and write what they give.
+    """Fit threshold and temperature on labelled cases, and print, draw and write the figures.
 
-    The cases are segmented once. For every threshold the bundle's own steps after it (such as the largest piece alone)
-    are done again, so the figures are those of an evaluation.
+    The cases are segmented once. The bundle's own steps after the threshold (such as keeping the largest piece) are
+    repeated for every threshold, so the figures are those of an evaluation.
 
     Args:
         bundle: a folder, or its name in the current folder or in ``bundles``.
@@ -57,14 +57,14 @@ def operating_point(
         false_lesions: see `aim`.
         report_split: another list, on which the chosen point is measured; None measures on none.
         config_file: names of override files of the bundle, such as "cardiac".
-        words: the command line from which the overrides come, if there is one.
+        words: the words of the command line that the overrides were read from; empty for none.
         overrides: options of the bundle's evaluation.
 
     Returns:
         The content of ``operating_point.json`` in the output folder.
 
     Raises:
-        InputError: an argument cannot be used, a case has no label, or no threshold serves the aim.
+        InputError: an argument cannot be used, a case has no label, or no threshold meets `false_lesions`.
     """
     limit = _check(split, aim, false_lesions, report_split, overrides)
     root = find_bundle(bundle)
@@ -140,7 +140,8 @@ def _notes(run: ThresholdRun, split: str, points: Sequence[OperatingPoint]) -> l
     for point in points:
         if not 1.01 * TEMPERATURES[0] < point.temperature < 0.99 * TEMPERATURES[1]:
             notes.append(
-                f"{point.name}: the temperature lies at the end of what is tried; the probabilities say little."
+                f"{point.name}: the temperature lies at the end of the range that is tried; do not rely on the "
+                "probabilities."
             )
     if len(points) > 1:
         notes.append("Each table has one threshold for all regions; the chosen ones are combined in the options.")

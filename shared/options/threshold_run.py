@@ -17,7 +17,7 @@ from shared.transforms.temperature import Temperatured
 from shared.transforms.threshold import Thresholdd
 
 REGIONS = ("regions", "structures")  # options that name the outputs of a network, in order
-# What an evaluation does otherwise here: it takes the cases of one split, and keeps probabilities.
+# Changes to the evaluation: the cases of one split, no metric, and a run that only checks the data.
 CHANGES = {
     "preflight#items": ["@validation_items"],
     "validate#dataset": {"_target_": "Dataset", "data": "@validation_items", "transform": "@validate#preprocessing"},
@@ -31,12 +31,13 @@ class ThresholdRun:
 
     Args:
         root: the bundle's folder.
-        files: its configs.
+        files: paths of its configs, as of --config_file.
         overrides: options of the user.
         split: list of ``dataset.json``.
 
     Raises:
-        InputError: an option, the data or the weights cannot be used, or the bundle has no threshold.
+        InputError: an option, the data or the weights cannot be used, a case has no label, or the bundle cannot
+            validate.
     """
 
     def __init__(self, root: Path, files: Sequence[str], overrides: Mapping[str, Any], split: str) -> None:
@@ -61,12 +62,20 @@ class ThresholdRun:
 
     @property
     def size(self) -> str:
-        """Say how many cases there are, and of how many patients where they are named."""
+        """The number of cases, and of patients where the data list names them, such as "12 cases of 9 patients"."""
         cases, people = len(self.patients), len(set(self.patients.values()))
         return _number(cases, "case") + (f" of {_number(people, 'patient')}" if self.counted == "patient" else "")
 
     def sweep(self, points: Sequence[Point], temperature: Any = 1.0) -> ThresholdSweep:
-        """Segment every case once, and compare its masks at each of `points` with its label."""
+        """Segment every case once, and compare its masks at each threshold with its label.
+
+        Args:
+            points: T thresholds, each one number for all regions or one per region.
+            temperature: one number, or one per region.
+
+        Raises:
+            InputError: the bundle makes its masks without a threshold.
+        """
         chain = self.parser.get_parsed_content("validate#postprocessing")
         steps = list(chain.flatten().transforms)
         at = next((number for number, step in enumerate(steps) if isinstance(step, Thresholdd)), None)
@@ -94,7 +103,7 @@ class ThresholdRun:
         return names if len(names) == number else [f"region {index}" for index in range(1, number + 1)]
 
     def next_commands(self, found: Mapping[str, Any], extra: Sequence[str], report_split: str | None) -> dict[str, str]:
-        """Return the commands that segment, and that evaluate on other cases, with what was found."""
+        """Return the commands that segment, and that evaluate on other cases, with the options `found`."""
         config = {key: value for key, value in self.parser.get().items() if key != "split"} | dict(found)
         given = {key: value for key, value in self.overrides.items() if key != "output_dir"}
         if "split" in self.parser.get():

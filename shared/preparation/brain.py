@@ -105,7 +105,7 @@ def extract_brain(scan: Scan, network: BrainDistance, margin: float = 0.0) -> Br
     whole = np.pad(image, [(start, pad - start) for start, pad in zip(before, padded)])
     device = next(network.parameters()).device
     seen = torch.from_numpy(whole)[None, None].to(device)
-    found = (network(seen) + network(seen.flip(2)).flip(2)) / 2  # left and right are alike
+    found = (network(seen) + network(seen.flip(2)).flip(2)) / 2  # mean with the scan mirrored left to right
     coarse = found[0, 0].float().cpu().numpy()[box]
     distance = to_scan(coarse)
     mask = largest_piece(distance <= margin)

@@ -70,7 +70,8 @@ def read_case(folder: Path, version: int) -> CachedCase | None:
 def write_case(folder: Path, scans: Mapping[str, Scan], brain: np.ndarray, record: Mapping[str, Any]) -> CachedCase:
     """Write a prepared case and read it back, so that the first run and later ones see the same values.
 
-    A whole case of this version that another run has written meanwhile stays, as that run may be reading it.
+    If another run has written the case meanwhile, complete and of this version, that one is kept: the run may be
+    reading it.
 
     Args:
         folder: created if absent.
@@ -79,7 +80,7 @@ def write_case(folder: Path, scans: Mapping[str, Scan], brain: np.ndarray, recor
         record: see `shared.preparation.prepare.Prepared`.
 
     Raises:
-        InputError: another run is writing the case, and does not end.
+        InputError: another run is still writing the case after `WAIT_S` seconds.
         OutputError: there is too little space, or the folder cannot be written; nothing is left behind.
     """
     first = next(iter(scans.values()))

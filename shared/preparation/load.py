@@ -51,8 +51,8 @@ class LoadPreparedd(LoadSequencesd):
         As `LoadSequencesd`, on the grid of the reference. The meta entry `META` holds the record of the preparation.
 
     Raises:
-        InputError: another word for `prepare`; what `LoadSequencesd` refuses, a reference that the case lacks, and what
-            `shared.preparation.prepare` refuses; one line with the case.
+        InputError: `prepare` is an unknown word; what `LoadSequencesd` refuses, a reference that the case lacks, and
+            what `shared.preparation.prepare` refuses; one line with the case.
     """
 
     other_way = ", or run with --prepare auto"
@@ -77,7 +77,7 @@ class LoadPreparedd(LoadSequencesd):
         self.prepare = prepare
         self.reference = reference
         self.warn = warn
-        self._ready: dict[Path, dict[str, Any]] = {}  # records of cases that needed nothing, by their folder
+        self._ready: dict[Path, dict[str, Any]] = {}  # records of cases that needed no preparation, by their folder
 
     def _load(self, paths: Any, case: str) -> MetaTensor:
         if self.prepare == "off":

@@ -2,8 +2,8 @@
 
 The steps in order; those after the first are left out where the sequences do not need them:
 1. the brain is found in the reference;
-2. every sequence that lies on another grid, or elsewhere than the reference, is registered to it and resampled onto
-   its grid;
+2. every sequence that lies on another grid than the reference, or does not agree with it, is registered to it and
+   resampled onto its grid;
 3. if the skull is there, a strong field of the receiving coil is corrected and all but the brain becomes zero.
 """
 
@@ -67,7 +67,7 @@ def prepare(
         network: finds the brain.
         always: do every step, even where the sequences share one grid or the skull is gone.
         say: takes one line per step, and one per warning.
-        before: called once the brain is found, if there is more to do; what it raises stops the work.
+        before: called after the brain is found, if more steps follow; it may raise to stop, e.g. if the disk is full.
 
     Raises:
         NoBrain: no brain was found in the reference.
@@ -124,8 +124,8 @@ def check_head(scan: Scan, where: str, other_ways: str = "--prepare off") -> Non
 
     Args:
         scan: the scan.
-        where: what to call it.
-        other_ways: what to do where no other scan of this sequence can be given.
+        where: name of the scan, begins the message.
+        other_ways: options that help without another scan of this sequence; ends the message.
 
     Raises:
         InputError: CT, too few slices, or too small for a head; one line.

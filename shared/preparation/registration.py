@@ -102,10 +102,10 @@ def register(moving: Scan, fixed: Scan) -> Registration:
 
 
 def agree(moving: Scan, fixed: Scan) -> bool:
-    """Tell whether two sequences show one head at one place, by their headers; takes a tenth of a second.
+    """Tell whether the headers of two sequences align them already; takes a tenth of a second.
 
-    It is the quality of a registration, measured at 4 mm where the headers put the sequences. Real patients have 0.05
-    to 0.1 there, and less than 0.03 after a motion of 2 degrees and 3 mm.
+    The quality of a registration is measured on voxels of 4 mm, with the sequences where their headers put them. It is
+    0.05 to 0.1 in real patients, and less than 0.03 after a motion of 2 degrees and 3 mm.
 
     Args:
         moving, fixed: see `register`.

@@ -1,7 +1,7 @@
 """Calibration of probabilities: histograms of logits, the temperature that fits them, and reliability.
 
-A histogram of a case's voxels by logit stands for its volumes of probabilities: likelihood, temperature and reliability
-follow from it, and many cases take no memory.
+Likelihood, temperature and reliability are computed from a histogram of the voxels by logit, so that the probabilities
+of many cases need not be kept in memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-# Bins of 0.1; logits beyond the limit count in the outermost ones. In float32, probabilities end at 1 - exp(-16).
+# Bins of 0.1; logits beyond the limit are counted in the outermost bins. In float32, probabilities end at 1 - exp(-16).
 LIMIT, BINS = 16.0, 320
 CENTRES = (np.arange(BINS) + 0.5) * (2 * LIMIT / BINS) - LIMIT
 TEMPERATURES = (0.05, 20.0)  # lowest and highest that are tried
@@ -34,7 +34,7 @@ class Reliability(NamedTuple):
 def logit_histogram(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Count the voxels of background and target by the logit of their probability.
 
-    Voxels with a probability of exactly 0 lie outside of what the network saw, and are left out.
+    Voxels with a probability of exactly 0 lie outside the region that the network saw, and are left out.
 
     Args:
         probabilities: any shape, in [0, 1].
@@ -65,7 +65,7 @@ def fit_temperature(histogram: np.ndarray) -> float:
         histogram: (2, BINS), with voxels of background and target.
 
     Returns:
-        The temperature, in `TEMPERATURES`. Above 1, the probabilities were too certain.
+        The temperature, in `TEMPERATURES`. Above 1, the probabilities were too close to 0 and 1.
     """
     found = minimize_scalar(
         lambda exponent: negative_log_likelihood(histogram, np.exp(exponent)),
@@ -88,6 +88,6 @@ def reliability(histogram: np.ndarray, temperature: float = 1.0) -> Reliability:
 
 
 def expected_calibration_error(histogram: np.ndarray, temperature: float = 1.0) -> float:
-    """Return the mean distance of predicted and observed shares over all voxels, in [0, 1]."""
+    """Return the mean difference between predicted and observed shares, groups weighted by their voxels, in [0, 1]."""
     found = reliability(histogram, temperature)
     return float(np.nansum(np.abs(found.predicted - found.observed) * found.voxels) / found.voxels.sum())

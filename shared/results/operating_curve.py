@@ -1,4 +1,4 @@
-"""What a threshold costs and brings: Dice, lesion recall and false lesions at several thresholds, and the best one."""
+"""Dice, lesion recall and false lesions at several thresholds, and the choice of the best threshold."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 DRAWS = 2000  # of the bootstrap
 INTERVAL = (0.025, 0.975)
 AIMS = ("dice", "sensitivity")
-USABLE = 0.5  # share of the best mean Dice; far below it, one piece covers everything and so "finds" every lesion
+USABLE = 0.5  # least share of the best mean Dice; without it, one piece over the whole image would "find" all lesions
 
 
 @dataclass
 class RegionCounts:
     """One region of one case at T thresholds.
 
-    patient: whose case it is; the bootstrap draws patients.
+    patient: name of the patient; the bootstrap draws patients.
     dice: (T,), in [0, 1].
     found: (T,), number of lesions of the label that were found.
     false: (T,), number of pieces of the mask that touch no lesion.
@@ -95,11 +95,11 @@ def best_threshold(curve: Curve, thresholds: np.ndarray, aim: str, false_lesions
         false_lesions: see `aim`.
 
     Returns:
-        The index, or None if no threshold has so few false lesions.
+        The index, or None if no threshold meets both limits.
     """
     keys, usable = [-np.abs(thresholds - 0.5), curve.dice.value], np.full(len(thresholds), True)
     if aim == "sensitivity":
-        whole = curve.dice.value >= USABLE * curve.dice.value.max()
-        keys, usable = [*keys, curve.recall.value], whole & (curve.false_lesions.value <= false_lesions)
+        accurate = curve.dice.value >= USABLE * curve.dice.value.max()
+        keys, usable = [*keys, curve.recall.value], accurate & (curve.false_lesions.value <= false_lesions)
     ranked = np.lexsort(keys)  # ascending by the last key, ties by the one before it
     return next((int(index) for index in ranked[::-1] if usable[index]), None)

@@ -14,23 +14,23 @@ from shared.results.calibration import expected_calibration_error, fit_temperatu
 from shared.results.operating_curve import Curve, RegionCounts, best_threshold, operating_curve
 from shared.results.tables import aligned
 
-# Thresholds that are tried, of the probabilities before the temperature.
+# Thresholds to try, on the probabilities before temperature scaling.
 GRID = np.array([0.02, *np.linspace(0.05, 0.95, 19).round(2), 0.98])
-USUAL = 0.5  # which any temperature leaves in place
+USUAL = 0.5  # the default threshold; temperature scaling does not move it
 HEADING = ("threshold", "Dice", "lesion recall", "false lesions per scan")
-DIGITS = (3, 2, 2)  # of the figures
+DIGITS = (3, 2, 2)  # decimals of the three figures
 
 
 @dataclass
 class OperatingPoint:
-    """What was found for a region.
+    """Temperature and threshold of a region, with the figures at all thresholds.
 
     name: of the region.
     temperature: the fitted one.
-    thresholds: (T,), of the probabilities after the temperature.
+    thresholds: (T,), on the probabilities after temperature scaling.
     curve: figures at these thresholds.
     chosen: index of the threshold that serves the aim best; None if none serves it.
-    histogram: (2, BINS), all voxels by their logit before the temperature.
+    histogram: (2, BINS), all voxels by their logit before temperature scaling.
     """
 
     name: str
@@ -53,7 +53,7 @@ def fit_operating_point(
 
     Args:
         name: of the region.
-        cases: its counts in every annotated case, at the thresholds `GRID` of probabilities as the network gives them.
+        cases: its counts in every annotated case, at the thresholds `GRID`, before temperature scaling.
         aim, false_lesions: see `shared.results.operating_curve.best_threshold`.
         draws: of the bootstrap.
 
@@ -62,8 +62,8 @@ def fit_operating_point(
     """
     histogram = np.sum([case.histogram for case in cases], axis=0) if cases else np.zeros((2, 1))
     if not histogram.any(1).all():
-        state = "marked in none" if not histogram[1].any() else "all that is seen"
-        raise InputError(f"{name} is {state} of the {len(cases)} labelled cases: give others")
+        state = "is marked in none" if not histogram[1].any() else "fills every voxel"
+        raise InputError(f"{name} {state} of the {len(cases)} labelled cases: give other cases")
     temperature = float(f"{fit_temperature(histogram):.4g}")
     thresholds = np.array([_rounded(value) for value in expit(logit(GRID) / temperature)])
     curve = operating_curve(cases, draws)
@@ -110,5 +110,5 @@ def _cell(estimate: Any, index: int, digits: int) -> str:
 
 
 def _rounded(share: float) -> float:
-    """Round a share to four digits of its distance to the nearer of 0 and 1, which keeps it off both."""
+    """Round so that the distance to the nearer of 0 and 1 keeps four digits: the result is never 0 or 1."""
     return float(f"{share:.4g}") if share <= 0.5 else round(1 - float(f"{1 - share:.4g}"), 12)

@@ -1,4 +1,4 @@
-"""The picture of an operating point: what each threshold gives, and whether the probabilities are right."""
+"""The picture of an operating point: figures at each threshold, and the calibration of the probabilities."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def record_of(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def left_out(record: Mapping[str, Any], channels: Sequence[str]) -> list[str] | None:
-    """Return the channels that a prepared case lacks, also those that could not be registered.
+    """Return the channels that a prepared case lacks, including those that could not be registered.
 
     Args:
         record: of the preparation.

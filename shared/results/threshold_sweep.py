@@ -1,4 +1,4 @@
-"""The handler that compares the masks of several thresholds with the labels, case by case."""
+"""The handler that compares the masks at several thresholds with the labels, case by case."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ThresholdSweep:
     Attach it to a MONAI evaluator whose postprocessing ends with probabilities (R, ...) under ``pred``.
 
     Args:
-        points: T thresholds.
+        points: T thresholds, each one number for all regions or one per region.
         masks: function from a case's item and a threshold to the item with masks under ``pred`` and ``label``, each
             (R, ...). A channel of -1 in the label is a region that was not annotated.
         patients: patient of each case, by its name; a case that is not named counts as its own patient.

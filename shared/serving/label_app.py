@@ -124,7 +124,7 @@ def _unpack(model: Model, target: Path) -> Path:
 
 
 def _place_parts(target: Path, weights: Mapping[str, bytes]) -> None:
-    """Write the weights that configs read beside the served ones, and correct their place in the configs."""
+    """Write the weights that configs read beside the served ones, and correct their paths in the configs."""
     for path in sorted((target / "configs").glob("*.json")):
         text = path.read_text(encoding="utf-8")
         for name, data in weights.items():

@@ -23,7 +23,7 @@ def per_region(name: str, numbers: Numbers, masks: torch.Tensor) -> torch.Tensor
         (1, 1, ...) or (R, 1, ...), of the type and on the device of `masks`.
 
     Raises:
-        InputError: there is neither one number nor one per region.
+        InputError: the count of numbers is neither 1 nor R.
     """
     values = torch.as_tensor(numbers, dtype=masks.dtype, device=masks.device).reshape(-1)
     if len(values) not in (1, len(masks)):

@@ -15,9 +15,8 @@ from shared.transforms.per_region import Numbers, per_region
 class Temperatured(MapTransform):
     """Divide the logits of sigmoid probabilities (R, ...) by a temperature.
 
-    It stands after the inversion, on the grid of the image, so that the probabilities are those that the temperature
-    was fitted to. Above 1 they move towards 0.5, below 1 away from it. 0, 0.5 and 1 stay, and so does the order of the
-    voxels.
+    Place it after `Invertd`, on the grid of the image, where the temperature was fitted. A temperature above 1 moves
+    probabilities towards 0.5, one below 1 away from it. 0, 0.5, 1 and the order of the voxels are kept.
 
     Args:
         keys: keys of probabilities in [0, 1], one channel per region.

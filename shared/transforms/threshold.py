@@ -1,4 +1,4 @@
-"""From probabilities to masks."""
+"""Masks from probabilities, with one threshold per region."""
 
 from __future__ import annotations
 
