@@ -43,11 +43,11 @@ from shared.core.errors import InputError  # noqa: E402
 from shared.core.files import whole  # noqa: E402
 from shared.datasets.datalist import expand_datalist  # noqa: E402
 
-SHARES = {"phantoms": 4.0, "slices": 3.0, "patients": 1.0}  # of the patches
+SHARES = {"phantoms": 4.0, "slices": 3.0, "patients": 1.0}  # relative numbers of patches
 FOLDERS = {"slices": "brain_flair_slices", "patients": "brain_ms"}  # of the sources
 BATCH = 8  # patches
 WARM_UP = 200  # steps
-AVERAGED = 0.998  # decay of the mean of the weights
+AVERAGED = 0.998  # decay of the moving average of the weights
 SAVE_EVERY, VALIDATE_EVERY, PRINT_EVERY = 200, 1000, 20  # steps
 VALIDATION_SLICES = 100
 PARTS = ("training", "validation")
@@ -75,10 +75,10 @@ def main(
         minutes: stop after so many minutes; the same command goes on. None trains to the end.
         steps: length of the training and of its cosine schedule; a step trains on 8 patches.
         weights: file from which the training starts; "none" starts from random weights.
-        learning_rate: the highest.
+        learning_rate: the highest one, reached after the warm-up.
         leave_out: a case of ``brain_ms``, such as patient07, that is validated and not trained on.
-        shares: share of the patches from "phantoms", "slices" and "patients"; a source that is left out or has 0 is not
-            used. Default: 4, 3 and 1.
+        shares: relative numbers of patches from "phantoms", "slices" and "patients"; a source that is left out or has 0
+            is not used. Default: 4, 3 and 1.
         num_workers: processes that make patches.
         seed: of all random numbers.
 
@@ -163,8 +163,8 @@ def load_sources(
     """Load what the training uses, and what it is validated on.
 
     Returns:
-        the sources by name, of which the training draws from those in `used`; and by name the held-out slices, the
-        held-out patient (None without `leave_out`), and the phantoms, of which the first has no lesion.
+        The sources by name, at least those in `used`; and the data for `validate`: "channels" (number of sequences),
+        "slices" (held out), "patient" (None without `leave_out`) and "phantoms" (the first one has no lesion).
     """
     for name, folder in FOLDERS.items():
         needed = name in used or (name == "patients" and leave_out)
@@ -219,7 +219,11 @@ def schedule(step: int, steps: int) -> float:
 
 
 def validate(network: torch.nn.Module, checks: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures of a validation by name; those of data that are not there are left out."""
+    """Return the figures of a validation by name; the figures of absent data are left out.
+
+    slices_dice, phantoms_dice, patient_dice: mean Dice. slices_touched: share of slices whose stroke the mask touches.
+    false_ml: mL that are marked in the phantom without lesions.
+    """
     network.eval()
     found: dict[str, float] = {}
     slices: Sequence[FlairSlice] = checks["slices"]
@@ -246,7 +250,7 @@ def log(path: Path, row: Mapping[str, float]) -> None:
 
 
 def write(content: Mapping[str, Any], path: Path) -> None:
-    """Write tensors to a file that is whole at any time."""
+    """Write tensors to a file in one step, so that it is never incomplete."""
     with whole(path) as draft:
         torch.save(dict(content), draft)
 

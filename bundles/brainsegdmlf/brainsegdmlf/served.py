@@ -96,7 +96,7 @@ class FindSequencesd(_OfSequences):
 
 
 def _check_grid(asked: str, first: str) -> None:
-    """Raise InputError if a file lies on another grid than the sequence on whose grid the mask will lie."""
+    """Raise InputError unless a file lies on the grid of the first sequence, which the mask will have."""
     if asked == first:
         return
     names = [Path(path).name for path in (asked, first)]
@@ -143,7 +143,7 @@ class KeepSequencesd(_OfSequences):
 
 
 class ReportPreparationd(MapTransform):
-    """Add to ``result``, which MONAI Label sends with the mask, how the image was prepared.
+    """Add the record of the preparation to ``result``, which MONAI Label sends with the mask.
 
     Args:
         keys: keys of images that `shared.preparation.load.LoadPreparedd` has loaded.
@@ -154,7 +154,7 @@ class ReportPreparationd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             record = json.loads(getattr(result[key], "meta", {}).get(META, "{}"))
-            record.pop("folder", None)  # of the server
+            record.pop("folder", None)  # a path of the server is of no use to the client
             if record:
                 result["result"] = {**result.get("result", {}), "preparation": record}
         return result

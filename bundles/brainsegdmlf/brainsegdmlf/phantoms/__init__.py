@@ -5,11 +5,11 @@
 - `contrast`: its MR sequences
 - `dataset`: whole cases, and the data set on disk
 
-The recipe of the shipped weights also uses public data that are not shipped:
+For training with ``make_weights.py``, partly from public data that are not shipped:
 
 - `label_map`: heads from label maps
 - `real_lesions`: lesions in the shapes of patients' masks
-- `artefacts`: what goes wrong in clinical scans
+- `artefacts`: artefacts of clinical scans
 - `random_case`: cases of all these kinds
 """
 

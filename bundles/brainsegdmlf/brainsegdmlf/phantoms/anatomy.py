@@ -38,7 +38,7 @@ class Template:
         origin: MNI position of the first voxel, mm.
         steps: unit of each channel, float32 (7, 1, 1, 1); None if all are 1.
         matrix: 3 x 3, from mm in MNI space to voxels; None for the identity.
-        cortex_thinning: how much the cortex is thinned at most, in units of the logarithm.
+        cortex_thinning: largest thinning of the cortex, added to the logarithm of the white matter's fraction.
         ventricle_growth: largest widening of the ventricles in mm.
         septum: paint the septum between the lateral ventricles.
     """

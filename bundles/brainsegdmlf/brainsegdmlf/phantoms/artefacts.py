@@ -1,4 +1,4 @@
-"""What goes wrong in clinical scans: surface coils, motion, ringing, coarse slices, badly stripped brains.
+"""Artefacts of clinical scans: surface coils, motion, ringing, coarse slices, badly stripped brains.
 
 Training on these effects makes a network robust against them. The built-in data set has none of them.
 """
@@ -12,13 +12,14 @@ from scipy import fft, ndimage
 
 from brainsegdmlf.phantoms.anatomy import Anatomy, Array, sigmoid, smooth_noise
 
-COIL_SHARE, COIL_MM, COIL_REACH = 0.4, 110.0, (90.0, 250.0)  # distance from the middle; where its field falls to 1/e
+COIL_SHARE = 0.4  # of the images
+COIL_MM, COIL_REACH = 110.0, (90.0, 250.0)  # mm: distance from the middle; over which sensitivity falls to 1/e
 K_SPACE_SHARE = 0.25  # of the images, with motion, ringing or both
-MOTION_MM = (0.3, 1.5)
+MOTION_MM = (0.3, 1.5)  # amplitude
 RINGING = (0.55, 0.85)  # part of the spatial frequencies that is kept along one axis
-COARSE_SHARE, COARSE_MM = 0.2, (2.0, 5.0)  # slices that were taken along another axis and resampled
-STRIPPING_SHARE = 0.35  # share of the cases with remnants, and share with missing cortex
-EYES, NECK = ((33, 64, -34), (-33, 64, -34)), ((0, -40, -66),)  # mm MNI
+COARSE_SHARE, COARSE_MM = 0.2, (2.0, 5.0)  # share of images, and slice thickness before they were resampled
+STRIPPING_SHARE = 0.35  # of the cases, for remnants and for missing cortex each
+EYES, NECK = ((33, 64, -34), (-33, 64, -34)), ((0, -40, -66),)  # mm in MNI space
 
 
 def spoil(rng: np.random.Generator, image: Array, spacing: Sequence[float]) -> Array:
@@ -54,8 +55,7 @@ def surface_coil(rng: np.random.Generator, shape: Sequence[int], spacing: Sequen
 def shake(rng: np.random.Generator, image: Array, spacing: Sequence[float]) -> Array:
     """Add mild ghosts of motion, ringing, or both, along one axis of the slice.
 
-    Lines of k-space taken while the head was elsewhere have another phase; lines that are missing at its edges give
-    ringing.
+    Motion shifts the phase of the lines of k-space. Ringing comes from lines that are missing at its edges.
     """
     axis = int(rng.integers(2))
     size = image.shape[axis]
@@ -66,7 +66,7 @@ def shake(rng: np.random.Generator, image: Array, spacing: Sequence[float]) -> A
     if kinds != "ringing":
         period, start = rng.uniform(3, 12), rng.uniform(0, 2 * np.pi)
         moved = rng.uniform(*MOTION_MM) / spacing[axis] * np.sin(2 * np.pi * np.arange(len(frequency)) / period + start)
-        moved[: max(2, size // 20)] = 0  # the lines in the middle are taken while the head rests
+        moved[: max(2, size // 20)] = 0  # the head rests while the middle lines are taken
         weight = weight * np.exp(2j * np.pi * frequency * moved)
     if kinds != "motion":
         weight = weight * (frequency <= 0.5 * rng.uniform(*RINGING))
@@ -75,7 +75,7 @@ def shake(rng: np.random.Generator, image: Array, spacing: Sequence[float]) -> A
 
 
 def missing_cortex(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float]) -> Array:
-    """Return where a tool took brain away: patches below the surface, bool (X, Y, Z); often nowhere."""
+    """Return patches below the surface that a stripping tool removed by mistake, bool (X, Y, Z); often empty."""
     if rng.random() > STRIPPING_SHARE:
         return np.zeros(anatomy.depth.shape, bool)
     noise = smooth_noise(rng, anatomy.depth.shape, spacing, rng.uniform(12, 35))
@@ -83,7 +83,7 @@ def missing_cortex(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence
 
 
 def remnants(rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float]) -> Array:
-    """Return what a tool left outside the brain, as share of each voxel, float32 (X, Y, Z); often nothing.
+    """Return what a stripping tool left outside the brain, as share of each voxel, float32 (X, Y, Z); often nothing.
 
     Remnants are sheets of dura, parts of eyes and neck, and blobs at random places of the surface.
     """

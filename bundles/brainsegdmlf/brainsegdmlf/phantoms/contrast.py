@@ -25,7 +25,7 @@ MEANS = {
     "t2": ((2.40, 4.00), (1.20, 1.60), (0.80, 1.00), (0.60, 1.30)),
 }
 WIDE_SHARE = 0.25  # share of the rough images whose tissues follow `WIDE`
-WIDE = {  # likewise, beyond what the sequence's physics gives; only a lesion keeps the sign of its contrast
+WIDE = {  # as `MEANS`, with wider ranges than real sequences have; only the sign of a lesion's contrast is kept
     "flair": ((0.05, 0.90), (0.85, 1.40), (0.75, 1.00), (0.40, 1.20)),
     "t1": ((0.05, 0.80), (0.50, 1.05), (0.90, 1.40), (-0.50, -0.05)),
     "t1ce": ((0.05, 0.80), (0.50, 1.05), (0.90, 1.40), (-0.50, -0.05)),

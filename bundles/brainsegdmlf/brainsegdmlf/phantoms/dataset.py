@@ -138,7 +138,7 @@ def make_brain_case(
         heads_dir: folder of head label maps (see `label_map.head_files`); None draws every head from the MNI template.
         head_share: share of the cases whose head comes from such a label map, in [0, 1].
         lesion_dir: folder of lesion masks of patients (see `real_lesions.find_shapes`); None draws all lesions.
-        strokes, exclude: patients of that folder that may and may not be used, likewise.
+        strokes, exclude: see `real_lesions.find_shapes`.
         lesion_kind: of `real_lesions.MIX` ("drawn", "ms", "stroke", "both", "none"); None draws one per case. Only with
             `lesion_dir`.
 
@@ -146,7 +146,8 @@ def make_brain_case(
         The case, in a random storage order (RAS, LPS, ...) and in half of all cases oblique.
 
     Raises:
-        InputError: a sequence is unknown, a spacing is not positive, or a folder does not hold what it should.
+        InputError: a sequence is unknown, a spacing is not positive, `lesion_kind` is unknown, or a folder lacks
+            its files.
     """
     if unknown := [name for name in sequences if name not in SEQUENCES]:
         raise InputError(f"unknown sequence {unknown[0]!r}: choose from {', '.join(SEQUENCES)}")
@@ -156,7 +157,7 @@ def make_brain_case(
         raise InputError(f"unknown lesion_kind {lesion_kind!r}: choose from {', '.join(MIX)}")
     streams = np.random.default_rng(seed)
     geometry, head, spots, look = streams.spawn(4)
-    source, shapes, errors = streams.spawn(3)  # later streams leave the earlier ones as they were
+    source, shapes, errors = streams.spawn(3)  # spawned last, so that old seeds give the same cases
     slices, weights = (ROUGH_THICKNESSES, ROUGH_WEIGHTS) if rough else (THICKNESSES, THICKNESS_WEIGHTS)
     drawn = (*geometry.uniform([0.9] * 2, [1.1] * 2), geometry.choice(slices, p=weights))
     mm = [float(d) for d in (drawn if spacing is None else spacing)]

@@ -41,7 +41,7 @@ CORTEX = ("cerebral cortex", "cerebellar cortex")
 CLOSING = 9.0  # mm; sulci narrower than twice this belong to the brain
 VEINS = (502, 514)  # FreeSurfer numbers of vessels between the parts of the brain
 BLUR = 0.7  # voxels, of the fractions
-LEAST = 3e-4  # of a fraction, whose logarithm is then -8
+LEAST = 3e-4  # added to fractions, so that their logarithm is at least -8
 STEPS = dict(csf=1 / 16, gm=1 / 16, wm=1 / 16, depth=1 / 8, ventricle_distance=1 / 5, cortex_distance=1 / 8, deep=1e-2)
 FIT_SPACING, FIT_BLUR = 5.0, 3.0  # mm
 
@@ -163,7 +163,7 @@ def fit(image: Array) -> Array:
     fixed, moving = _template_image(), _to_fit(image, (0, 0, 0))
     size, goal = (np.array(shape) - 2 * TEMPLATE_MARGIN for shape in (image.shape, load_template().volumes.shape[2:]))
     start = SimpleITK.AffineTransform(3)
-    start.SetMatrix(np.diag(size / goal).ravel().tolist())  # the box of the brain
+    start.SetMatrix(np.diag(size / goal).ravel().tolist())  # match the boxes of both brains
     start = SimpleITK.CenteredTransformInitializer(
         fixed, moving, start, SimpleITK.CenteredTransformInitializerFilter.MOMENTS
     )

@@ -1,4 +1,4 @@
-"""One case for training, of a random source: what the recipe of the shipped weights learns from."""
+"""Random cases for the training of ``make_weights.py``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def random_case(
     strokes: Sequence[str] | None = None,
     **options: Any,
 ) -> BrainCase:
-    """Make the training case of a seed on one thread, so that it can run in one worker per core.
+    """Make the training case of a seed on one thread, for use in one worker process per core.
 
-    Head label maps (about 30 MB each) are read once per process. Call `label_map.load_head` before the workers start
-    to share them.
+    Head label maps (about 30 MB each) are read once per process. Call `label_map.load_head` before the workers
+    start, so that they share the memory.
 
     Args:
         seed: decides everything that the arguments leave open; the same arguments give the same case.

@@ -22,8 +22,8 @@ from shared.core.errors import InputError
 
 KINDS = ("ms", "stroke")
 MIX = {"drawn": 0.22, "ms": 0.25, "stroke": 0.33, "both": 0.12, "none": 0.08}  # share of the cases
-WARP_SCALES, WARP_MM = (30.0, 10.0), (2.5, 1.2)  # of the places of a mask
-SHIFT_MM, STRETCH = 2.0, 0.06  # standard deviations
+WARP_SCALES, WARP_MM = (30.0, 10.0), (2.5, 1.2)  # mm: smoothness and size of a mask's deformation
+SHIFT_MM, STRETCH = 2.0, 0.06  # standard deviations of the shift (mm) and of the scale
 SOFTNESS = (0.4, 1.0)  # voxels of 1 mm: blur of a mask before it is sampled
 SHARPNESS = 6.0  # of the border after sampling
 MIRRORED = 0.5  # share of masks whose sides are swapped
@@ -34,7 +34,7 @@ T1_SILENT = 0.35  # share of acute strokes that are hardly darker in T1
 
 @dataclass(frozen=True)
 class Shapes:
-    """Files of lesion masks in standard space, by kind; one of both kinds may be empty."""
+    """Files of lesion masks in standard space, by kind; either kind may be empty."""
 
     ms: tuple[Path, ...]
     stroke: tuple[Path, ...]
@@ -70,7 +70,7 @@ def _masks(lesion_dir: str | os.PathLike[str], kind: str) -> list[Path]:
 def mix_lesions(
     rng: np.random.Generator, anatomy: Anatomy, spacing: Sequence[float], shapes: Shapes, kind: str | None = None
 ) -> tuple[Anatomy, Lesions]:
-    """Draw the lesions of one case: of a random kind, or none.
+    """Draw the lesions of one case, of the given or a random kind, or none.
 
     Args:
         rng: random generator.
@@ -151,7 +151,7 @@ def add_stroke(
     """Paint one stroke into `out`: acute and bright, or chronic with a cavity of fluid and a bright rim.
 
     Returns:
-        The anatomy. Where a chronic stroke has a cavity, no sulci are left.
+        The anatomy. Sulci inside the cavity of a chronic stroke become white matter.
     """
     file = shapes.stroke[int(rng.integers(len(shapes.stroke)))]
     share = place_mask(rng, file, anatomy, spacing)

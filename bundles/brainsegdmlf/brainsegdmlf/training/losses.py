@@ -38,8 +38,8 @@ def lesion_loss(logits: Sequence[Tensor], label: Tensor, weight: Tensor) -> Tens
 
 
 def _dice_focal(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    chance = torch.sigmoid(logits)
-    overlap = 2 * (weight * chance * target).sum() + SMOOTH
-    dice = overlap / ((weight * (chance + target)).sum() + SMOOTH)
+    probability = torch.sigmoid(logits)
+    overlap = 2 * (weight * probability * target).sum() + SMOOTH
+    dice = overlap / ((weight * (probability + target)).sum() + SMOOTH)
     focal = (weight * _focal(logits, target)).sum() / weight.sum().clamp_min(1)
     return 1 - dice + FOCAL_SHARE * focal

@@ -14,7 +14,7 @@ from brainsegdmlf.training.slices import Slice
 
 
 class Source(Protocol):
-    """What slices are drawn from."""
+    """A source of slices."""
 
     def draw(self, rng: np.random.Generator) -> Slice:
         """Draw a slice."""
@@ -25,7 +25,7 @@ class Pictures:
 
     Args:
         slices: as `training_slices` returns them.
-        lesion_share: of the slices that are drawn show a lesion.
+        lesion_share: share of the drawn slices that show a lesion, in [0, 1].
     """
 
     def __init__(self, slices: list[Slice], lesion_share: float = 0.75) -> None:
@@ -48,7 +48,7 @@ class Mixture(IterableDataset[dict[str, torch.Tensor]]):
     Args:
         sources: by name.
         shares: by the same names; need not sum to 1.
-        seed: with the worker's number the start of all random numbers.
+        seed: seeds the random numbers together with the worker's number.
     """
 
     def __init__(self, sources: Mapping[str, Source], shares: Mapping[str, float], seed: int) -> None:
@@ -57,7 +57,7 @@ class Mixture(IterableDataset[dict[str, torch.Tensor]]):
         self.seed = seed
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield patches."""
+        """Yield patches, see `make_patch`."""
         worker = get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:

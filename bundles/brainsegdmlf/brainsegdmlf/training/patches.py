@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from brainsegdmlf.training.slices import Array, Slice
 
 SIDE = 96  # pixels
-INSIDE = 36  # pixels from the centre of a patch to the edge of its slice at least, where slices are large enough
+INSIDE = 36  # pixels; least distance of a patch's centre from the edge of its slice, if the slice is large enough
 AT_LESION = 0.6  # share of patches around a pixel of a lesion, if the slice has any
-ALONE = {0: 0.15, 1: 0.15, 3: 0.05}  # chance that one sequence (FLAIR, T1, T2) is all that is kept
-SINGLE_DROP = (0.3, 0.4)  # chance that sequences are dropped one by one, and of each of them
+ALONE = {0: 0.15, 1: 0.15, 3: 0.05}  # probability that only this sequence (FLAIR, T1, T2) is kept
+SINGLE_DROP = (0.3, 0.4)  # probability that single sequences are dropped, and then of each one
 
 
 def make_patch(rng: np.random.Generator, item: Slice) -> dict[str, torch.Tensor]:
@@ -44,14 +44,14 @@ def crop(rng: np.random.Generator, item: Slice) -> tuple[Array, Array, Array]:
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         matrix = turn @ np.array([[1, shear], [0, 1]]) @ np.diag(rng.uniform(0.8, 1.25, 2))
     if rng.random() < 0.5:
-        matrix[:, 0] *= -1  # left and right
+        matrix[:, 0] *= -1  # left and right; front and back in sagittal slices
     spots = np.argwhere(item.label)
     if not len(spots) or rng.random() > AT_LESION:
         spots = np.argwhere(item.image.any(0))
     spot = spots[rng.integers(len(spots))] if len(spots) else np.array([height, width]) / 2
     centre = spot - matrix @ rng.uniform(-SIDE / 3, SIDE / 3, 2)  # the spot lies anywhere in the middle of the patch
     inside = np.minimum(INSIDE, np.array([height, width]) / 2)
-    centre = np.floor(np.clip(centre, inside, np.array([height, width]) - inside)) + 0.5  # samples meet pixels
+    centre = np.floor(np.clip(centre, inside, np.array([height, width]) - inside)) + 0.5  # samples fall on pixels
     offsets = np.stack(np.meshgrid(*[np.arange(SIDE) - (SIDE - 1) / 2] * 2, indexing="ij"), -1)
     places = offsets @ matrix.T + centre
     scaled = (places[..., ::-1] / np.array([width - 1, height - 1]) * 2 - 1).astype(np.float32)
@@ -68,10 +68,10 @@ def crop(rng: np.random.Generator, item: Slice) -> tuple[Array, Array, Array]:
 
 
 def drop_sequences(rng: np.random.Generator, image: Array) -> Array:
-    """Keep one sequence alone, drop single ones, or keep all; an image with one sequence stays as it is.
+    """Keep one sequence alone, drop single ones, or keep all, at random; an image with one sequence stays as it is.
 
     Args:
-        rng: source of chance.
+        rng: random generator.
         image: (M, H, W); a missing sequence is zero.
     """
     present = image.any((1, 2))
@@ -93,7 +93,7 @@ def vary_intensity(rng: np.random.Generator, image: Array) -> Array:
     """Change brightness, contrast, sharpness and noise of each sequence, within the tissue only.
 
     Args:
-        rng: source of chance.
+        rng: random generator.
         image: (M, H, W) z-scores.
     """
     result = np.zeros_like(image)

@@ -1,4 +1,4 @@
-"""Heads and lesion masks from which phantoms are made, divided into those of training and those of validation."""
+"""Heads and lesion masks for phantoms, divided between training and validation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from brainsegdmlf.training.slices import held_out
 
 HEADS, LESIONS = "brain_heads", "brain_lesion_shapes"
-VALIDATION_HEADS = 4  # the last ones
+VALIDATION_HEADS = 4  # the last ones by name
 
 
 def phantom_options(data: Path, work: Path, validation: bool, without: Iterable[str]) -> dict[str, Any]:
@@ -18,8 +18,8 @@ def phantom_options(data: Path, work: Path, validation: bool, without: Iterable[
     Args:
         data: may hold ``brain_heads`` (``labels.json``, ``head_*.nii.gz``) and ``brain_lesion_shapes`` (``stroke`` with
             masks named by patient number, ``ms`` with masks named patient01 and so on).
-        work: folder that is filled with links to the heads of the part.
-        validation: whether to take the last heads and the patients that are held out (`held_out`), or all others.
+        work: folder of links to the heads of the part; its other files are deleted.
+        validation: take the last heads and the held-out patients (`held_out`); False takes all others.
         without: names of MS patients whose images are used elsewhere; their masks belong to neither part.
 
     Returns:

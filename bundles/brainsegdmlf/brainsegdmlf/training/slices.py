@@ -1,4 +1,4 @@
-"""Real FLAIR slices whose label shows strokes only: what else is bright counts as unknown."""
+"""Real FLAIR slices in which only strokes are labelled; other bright tissue counts as unknown."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from shared.datasets.datalist import read_datalist
 
 Array = np.ndarray[Any, Any]
 
-HELD_OUT_SHARE = 5  # one patient in so many is held out
+ONE_IN = 5  # patients, one of whom is held out
 # Unknown pixels, in robust z-scores above the usual brightness of their place:
-SEED, GROWN = 2.5, 1.3  # a bright area has a pixel above the first, and all of its pixels are above the second
+SEED, GROWN = 2.5, 1.3  # the brightest pixel of an area lies above the first, all of its pixels above the second
 RIM = 4  # mm from the edge of the brain, where cortex is; bright pixels there stay background
 MARGIN = 2  # mm around the label; bright pixels there stay background, so that the outline is learnt
 USUAL = 40  # percentile over patients: the usual brightness of a place
-VISIBLE = 0.7  # robust z-score by which a stroke that shows is brighter than its surroundings
-HIDDEN_WEIGHT = 0.2  # of the pixels of a stroke that does not show
+VISIBLE = 0.7  # robust z-scores by which a visible stroke is brighter than its surroundings
+HIDDEN_WEIGHT = 0.2  # of the pixels of a stroke that is not visible
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class FlairSlice:
-    """A slice as it was read.
+    """A FLAIR slice as read from its files.
 
     Attributes:
         patient: number of the patient.
@@ -67,7 +67,7 @@ class FlairSlice:
 def held_out(patient: str | int) -> bool:
     """Tell whether a patient is held out for validation: a fifth, chosen by a hash of the number, always the same."""
     digest = hashlib.sha256(str(int(patient)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") % HELD_OUT_SHARE == 0
+    return int.from_bytes(digest[:8], "big") % ONE_IN == 0
 
 
 def read_slices(folder: str | Path) -> list[FlairSlice]:
@@ -171,9 +171,9 @@ def unknown(scores: Array, label: Array, tissue: Array, usual: Array) -> Array:
 
 
 def visibility(scores: Array, label: Array, tissue: Array) -> Array:
-    """Return a weight per pixel: 1, but little for strokes that are no brighter than their surroundings.
+    """Return a weight per pixel: 0.2 in strokes that are no brighter than their surroundings, else 1.
 
-    The outlines come from diffusion images, and FLAIR shows a stroke only after hours.
+    The outlines come from diffusion images. FLAIR shows a stroke only hours after its onset.
 
     Args:
         scores: robust z-scores (X, Y).

@@ -18,7 +18,7 @@ _inferer = SlidingWindowInferer(WINDOW, sw_batch_size=8, overlap=0.25, mode="gau
 
 
 def validation_slices(slices: Iterable[FlairSlice], number: int) -> list[FlairSlice]:
-    """Return axial slices with a stroke of at least 10 pixels, at most `number`, evenly from the list."""
+    """Return at most `number` axial slices with a stroke of at least 10 pixels, evenly spaced in the list."""
     usable = [item for item in slices if item.plane == "axial" and item.label.sum() >= SMALLEST_STROKE]
     return usable[:: max(1, -(-len(usable) // number))]
 
@@ -37,7 +37,7 @@ def dice(found: Array, label: Array) -> float:
 
 
 def on_slices(network: torch.nn.Module, slices: Sequence[FlairSlice], channels: int) -> tuple[float, float]:
-    """Return the mean Dice of slices with a stroke, and the share of them in which it was touched; FLAIR alone."""
+    """Segment slices from FLAIR alone; return their mean Dice, and the share whose stroke the mask touches."""
     scores, touched = [], []
     for item in slices:
         label = item.label[item.box]
@@ -50,7 +50,7 @@ def on_slices(network: torch.nn.Module, slices: Sequence[FlairSlice], channels: 
 
 
 def on_volume(network: torch.nn.Module, volume: Volume) -> tuple[float, int]:
-    """Return the Dice of a volume and the number of voxels that were found; axial slices."""
+    """Segment the axial slices of a volume; return its Dice and the number of voxels that were marked."""
     found = np.zeros(volume.label.shape, bool)
     for place in volume.tissue_places[2]:
         found[..., place] = segment(network, volume.image[..., place].astype(np.float32))

@@ -1,4 +1,4 @@
-"""Volumes in memory from which slices are drawn: real patients, and phantoms that are replaced again and again."""
+"""Volumes in memory from which slices are drawn: real patients, and phantoms that are replaced during training."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from monai.transforms import Compose
 from brainsegdmlf.phantoms.random_case import random_case
 from brainsegdmlf.training.slices import Array, Slice
 
-THINNEST_TO_THICKEST = 1.25  # ratio of voxel sides up to which coronal and sagittal slices are drawn
+THINNEST_TO_THICKEST = 1.25  # largest ratio of voxel sides at which coronal and sagittal slices are drawn
 LESION_SHARE = 0.7  # of the slices show a lesion, if the volume has any
 AXIAL_SHARE = 0.5  # of the slices of volumes that are cut in three planes
-POOL, USES = 8, 96  # phantoms at a time; slices drawn between two new ones
-HEALTHY_SHARE = 0.1  # of the phantoms; more have no lesion where real masks are used
+POOL, USES = 8, 96  # phantoms in memory; slices drawn before the next phantom is made
+HEALTHY_SHARE = 0.1  # of the phantoms; `real_lesions.MIX` adds more without lesions
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Volume:
     isotropic: bool
 
     def draw(self, rng: np.random.Generator) -> Slice:
-        """Draw a slice, which shows a lesion by `LESION_SHARE`."""
+        """Draw a slice, in `LESION_SHARE` of the draws one with a lesion."""
         axis = 2 if not self.isotropic or rng.random() < AXIAL_SHARE else int(rng.integers(2))
         places = self.lesion_places[axis]
         if not len(places) or rng.random() > LESION_SHARE:
@@ -49,12 +49,12 @@ class Volume:
 
     @cached_property
     def lesion_places(self) -> list[Array]:
-        """For each axis the slices that show a lesion."""
+        """For each axis, the indices of the slices that show a lesion."""
         return _places(self.label != 0)
 
     @cached_property
     def tissue_places(self) -> list[Array]:
-        """For each axis the slices that show the brain."""
+        """For each axis, the indices of the slices that show the brain."""
         return _places((self.image != 0).any(0))
 
 
@@ -86,7 +86,7 @@ class Patients:
 
 
 class Phantoms:
-    """Slices of phantoms: a pool that starts with one, gets another after `USES` slices, and then drops its oldest.
+    """Slices of phantoms: a new one every `USES` slices, and the last `POOL` of them in memory.
 
     Args:
         make: makes the phantom of a seed.
@@ -109,7 +109,7 @@ def phantom_volume(seed: int, fitting: Compose, **options: Any) -> Volume:
     """Make the phantom of a seed and run the transforms of ``train.json`` on it.
 
     Args:
-        seed: decides all that the options leave open, such as whether there are lesions.
+        seed: decides everything that the options leave open, such as whether there are lesions.
         fitting: the transforms `fitting` of ``train.json``.
         options: of `random_case`.
     """
