@@ -151,6 +151,11 @@ def _notes(run: ThresholdRun, split: str, points: Sequence[OperatingPoint]) -> l
 def _unreachable(point: OperatingPoint, limit: float) -> str:
     false = point.curve.false_lesions.value
     least = int(np.argmin(false))
+    if false[least] <= limit:
+        return (
+            f"{point.name}: thresholds with {limit:g} false lesions per scan or fewer lose more than half of the best "
+            "Dice: allow more with --false_lesions"
+        )
     return (
         f"{point.name}: no threshold keeps false lesions at {limit:g} per scan; the fewest are {false[least]:.3g}, at "
         f"{point.thresholds[least]:g}: allow more with --false_lesions"

@@ -83,14 +83,14 @@ def prepare(
         record["brain"] = {"volume_ml": round(brain.volume(fixed)), "skull": skull}
         words.append(f"brain of {record['brain']['volume_ml']} mL found{', with skull' if skull else ''}")
     _warn(record, brain.warnings, say)
-    if before is not None and (skull or always or not all(same_grid(scan, fixed) for scan in scans.values())):
+    others = {name: scan for name, scan in scans.items() if name != reference}
+    elsewhere = {name: scan for name, scan in others.items() if always or not _lie_together(scan, fixed)}
+    if before is not None and (skull or always or elsewhere):
         before()
 
     placed = dict(scans)
     centre = _centre(brain.mask, fixed)
-    for name, scan in scans.items():
-        if name == reference or (not always and same_grid(scan, fixed) and agree(scan, fixed)):
-            continue
+    for name, scan in elsewhere.items():
         with _step(record, f"register {name}", say) as words:
             found = register(scan, fixed)
             figures = _figures(found, centre)
@@ -191,6 +191,10 @@ def strip(scan: Scan, mask: np.ndarray) -> Scan:
 def same_grid(first: Scan, second: Scan) -> bool:
     """Tell whether two scans have the same voxels in the world."""
     return first.voxels.shape == second.voxels.shape and same_affine(first.affine, second.affine)
+
+
+def _lie_together(first: Scan, second: Scan) -> bool:
+    return same_grid(first, second) and agree(first, second)
 
 
 def _centre(mask: np.ndarray, scan: Scan) -> np.ndarray:

@@ -126,6 +126,9 @@ class TestOneBundle:
     def test_an_aim_out_of_reach_gets_one_line_and_leaves_the_curve(self, options, tmp_path, monkeypatch):
         monkeypatch.setattr("shared.results.operating_point.best_threshold", lambda *arguments: None)
         line = input_error(operating_point, "tmca", aim="sensitivity", false_lesions=0, **options)
-        assert "opacity: no threshold keeps false lesions at 0 per scan" in line and "--false_lesions" in line
+        assert (
+            "opacity: thresholds with 0 false lesions per scan or fewer lose more than half of the best Dice" in line
+            and "--false_lesions" in line
+        )
         record = json.loads((tmp_path / "out" / "operating_point.json").read_text(encoding="utf-8"))
         assert record["regions"]["opacity"]["threshold"] is None and "options" not in record

@@ -83,7 +83,8 @@ def main(
         seed: of all random numbers.
 
     Raises:
-        InputError: a source is unknown, no source is left, a data set is missing, or there is no case `leave_out`.
+        InputError: a source is unknown, no source is left, a data set is missing, there is no case `leave_out`, or
+            `work_dir` holds a training with other options.
     """
     end = time.monotonic() + 60 * (math.inf if minutes is None else minutes)
     set_determinism(seed)
@@ -95,10 +96,12 @@ def main(
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.01)
     parts: dict[str, Any] = {"network": network, "average": average, "optimizer": optimizer}
+    settings = {"steps": steps, "learning_rate": learning_rate, "leave_out": leave_out, "shares": used, "seed": seed}
     work, first = Path(work_dir), 0
     if (work / "training.pt").exists():
         saved = torch.load(work / "training.pt", weights_only=True)
-        first = saved.pop("step")
+        check_same(saved["settings"], settings, work)
+        first = saved["step"]
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     elif str(weights).lower() != "none":
@@ -123,7 +126,8 @@ def main(
             progress.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.3f}")
         done, late = step + 1, time.monotonic() > end
         if done % SAVE_EVERY == 0 or done == steps or late:
-            content = {name: part.state_dict() for name, part in parts.items()} | {"step": done}
+            content = {name: part.state_dict() for name, part in parts.items()}
+            content |= {"step": done, "settings": settings}
             write(content, work / "training.pt")
         if done % VALIDATE_EVERY == 0 or done == steps or late:
             row = {"step": done, "loss": sum(losses) / len(losses)} | validate(average.module, checks)
@@ -133,6 +137,20 @@ def main(
         if late and done < steps:
             tqdm.write(f"{minutes} minutes are over after step {done} of {steps}: repeat the command to go on")
             return
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], work: Path) -> None:
+    """Check that a training goes on with the options with which it began.
+
+    Raises:
+        InputError: an option differs; one line.
+    """
+    for name, value in before.items():
+        if now[name] != value:
+            raise InputError(
+                f"{work} holds a training with --{name} {value}, not {now[name]}: repeat its command, or give another "
+                "--work_dir"
+            )
 
 
 def read_config() -> ConfigParser:

@@ -306,6 +306,8 @@ def test_a_training_that_was_stopped_goes_on_and_writes_the_weights(tmp_path, mo
     make_weights.main("unused", str(tmp_path), minutes=0, weights="none", **options)
     state = torch.load(tmp_path / "training.pt", weights_only=True)
     assert state["step"] == 1
+    with pytest.raises(InputError, match="holds a training with --leave_out None, not patient07: repeat its command"):
+        make_weights.main("unused", str(tmp_path), leave_out="patient07", **options)
     make_weights.main("unused", str(tmp_path), weights=str(tmp_path / "missing.pt"), **options)
     assert torch.load(tmp_path / "training.pt", weights_only=True)["step"] == 2
     written = torch.load(tmp_path / "model.pt", weights_only=True)
