@@ -60,10 +60,10 @@ def test_the_picture_is_written(point, tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("row, word", [(1, "marked in none"), (0, "all that is seen")])
+@pytest.mark.parametrize("row, word", [(1, "is marked in none"), (0, "fills every voxel")])
 def test_a_region_that_is_nowhere_or_everywhere_gets_one_line(row, word):
     counts = case("a")
     counts.histogram = np.zeros((2, BINS))
     counts.histogram[1 - row] = 5
-    with pytest.raises(InputError, match=f"lesion is {word} of the 1 labelled cases"):
+    with pytest.raises(InputError, match=f"lesion {word} of the 1 labelled cases"):
         fit_operating_point("lesion", [counts], "dice")
