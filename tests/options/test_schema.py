@@ -209,7 +209,11 @@ def test_the_example_is_the_default_as_a_shell_takes_it():
 
 
 LITERALS = st.one_of(
-    st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.text("ab", max_size=3), st.lists(st.integers())
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.text("ab", max_size=3),
+    st.lists(st.integers()),
 )
 PYTHON_TYPES = {"integer": int, "number": (int, float), "boolean": bool, "string": str, "array": list}
 
