@@ -126,7 +126,8 @@ def _is_numeric(option: Schema) -> bool:
 
 
 def _is_number(_: Any, value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+    size: Any = value  # may be a whole number that no float holds
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(abs(size) < math.inf)
 
 
 def _is_integer(_: Any, value: Any) -> bool:
