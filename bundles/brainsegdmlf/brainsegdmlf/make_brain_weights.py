@@ -23,7 +23,7 @@ from tqdm import tqdm
 BUNDLE = Path(__file__).resolve().parents[1]
 runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
 
-from brainsegdmlf.phantoms.any_contrast import AnyContrastScans, load_heads  # noqa: E402
+from brainsegdmlf.phantoms.any_contrast import AnyContrastScans, head_files, load_heads  # noqa: E402
 from shared.core.files import whole  # noqa: E402
 from shared.preparation.brain import LARGEST_DISTANCE, UNIT, BrainDistance  # noqa: E402
 
@@ -82,7 +82,7 @@ def main(heads_dir: str, work_dir: str, output: str = str(BUNDLE / "models" / "b
     """
     set_determinism(0)
     steps = sum(length for length, _ in CYCLES)
-    numbers = range(len(sorted(Path(heads_dir).glob("head_*.nii.gz"))))
+    numbers = range(len(head_files(heads_dir)))
     heads, tissues = load_heads(heads_dir, [number for number in numbers if number not in HELD_OUT])
     validation = AnyContrastScans(load_heads(heads_dir, HELD_OUT)[0], tissues, VALIDATION_SCANS, VALIDATION_SEED)
     scans = AnyContrastScans(heads, tissues, steps)

@@ -8,6 +8,7 @@ thick slices, a limited field of view, lesions, noise, and in some scans a strip
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -66,6 +67,19 @@ class Head(NamedTuple):
     centre: Array
 
 
+def head_files(heads_dir: str | os.PathLike[str]) -> list[Path]:
+    """Return the label maps of a folder in the order of their names.
+
+    Raises:
+        InputError: the folder holds no label maps, or no ``labels.json``.
+    """
+    folder = Path(heads_dir)
+    files = sorted(folder.glob("head_*.nii.gz"))
+    if not files or not (folder / "labels.json").is_file():
+        raise InputError(f"{folder} holds no label maps of heads (labels.json, head_*.nii.gz): correct --heads_dir")
+    return files
+
+
 def load_heads(heads_dir: str | Path, numbers: Sequence[int] | None = None) -> tuple[list[Head], list[str]]:
     """Read head label maps and measure the distance to the surface of each brain.
 
@@ -82,9 +96,7 @@ def load_heads(heads_dir: str | Path, numbers: Sequence[int] | None = None) -> t
         InputError: the folder holds no label maps.
     """
     folder = Path(heads_dir)
-    files = sorted(folder.glob("head_*.nii.gz"))
-    if not files or not (folder / "labels.json").is_file():
-        raise InputError(f"{folder} holds no label maps of heads (labels.json, head_*.nii.gz): correct --heads_dir")
+    files = head_files(folder)
     names = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     classes = [names[str(index)] for index in range(len(names))]
     tissues = [_tissue(entry["name"], entry["freesurfer"]) for entry in classes]

@@ -15,9 +15,10 @@ import torch
 from scipy import ndimage
 
 from brainsegdmlf.phantoms.anatomy import Anatomy, Array, Template, make_anatomy, smooth_noise
+from brainsegdmlf.phantoms.any_contrast import head_files
 from brainsegdmlf.phantoms.artefacts import missing_cortex, paint_remnants, remnants
 from brainsegdmlf.phantoms.contrast import SEQUENCES, make_sequences
-from brainsegdmlf.phantoms.label_map import head_files, load_head
+from brainsegdmlf.phantoms.label_map import load_head
 from brainsegdmlf.phantoms.lesions import Lesions, make_lesions
 from brainsegdmlf.phantoms.real_lesions import MIX, find_shapes, mix_lesions
 from shared.core.errors import InputError
@@ -135,7 +136,7 @@ def make_brain_case(
         hard: brighter look-alikes, and a label without the spots that a reader would overlook. A network trained on
             such cases learns more slowly and has fewer false positives in real patients.
         rough: slices of up to 6 mm, surface coils, motion, ringing, unusual contrasts and badly stripped brains.
-        heads_dir: folder of head label maps (see `label_map.head_files`); None draws every head from the MNI template.
+        heads_dir: folder of head label maps (see `any_contrast.head_files`); None takes the MNI template for all heads.
         head_share: share of the cases whose head comes from such a label map, in [0, 1].
         lesion_dir: folder of lesion masks of patients (see `real_lesions.find_shapes`); None draws all lesions.
         strokes, exclude: see `real_lesions.find_shapes`.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from brainsegdmlf.phantoms.anatomy import (
     ventricle_distances,
 )
 from brainsegdmlf.phantoms.any_contrast import NOT_BRAIN, OUTSIDE
-from shared.core.errors import InputError
 
 FLUID = ("lateral ventricle", "inferior lateral ventricle", "third ventricle", "fourth ventricle", "fifth ventricle")
 VENTRICLES = tuple(name for name in FLUID if name != "fourth ventricle")
@@ -44,19 +42,6 @@ BLUR = 0.7  # voxels, of the fractions
 LEAST = 3e-4  # added to fractions, so that their logarithm is at least -8
 STEPS = dict(csf=1 / 16, gm=1 / 16, wm=1 / 16, depth=1 / 8, ventricle_distance=1 / 5, cortex_distance=1 / 8, deep=1e-2)
 FIT_SPACING, FIT_BLUR = 5.0, 3.0  # mm
-
-
-def head_files(heads_dir: str | os.PathLike[str]) -> list[Path]:
-    """Return the label maps of a folder in the order of their names.
-
-    Raises:
-        InputError: the folder holds no label maps, or no ``labels.json``.
-    """
-    folder = Path(heads_dir)
-    files = sorted(folder.glob("head_*.nii.gz"))
-    if not files or not (folder / "labels.json").is_file():
-        raise InputError(f"{folder} holds no label maps of heads (labels.json, head_*.nii.gz): correct --heads_dir")
-    return files
 
 
 @functools.lru_cache(maxsize=32)
