@@ -71,7 +71,7 @@ def open_frames(file: Path) -> OpenedVolume:
             frames = image.get_frames(numbers, dtype=np.float32, apply_real_world_transform=False)
         return frames.transpose(2, 1, 0)
 
-    return OpenedVolume(shape, affine, voxels)
+    return OpenedVolume(shape, affine, voxels, needs_reading=image.file_meta.TransferSyntaxUID.is_compressed)
 
 
 def _check_one_image(image: pydicom.Dataset) -> None:

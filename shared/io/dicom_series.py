@@ -40,7 +40,8 @@ def open_series(folder: Path) -> OpenedVolume:
     """
     slices, affine = _stacked(folder)
     shape = int(slices[0].Columns), int(slices[0].Rows), len(slices)
-    return OpenedVolume(shape, affine, lambda: np.stack([_pixels(piece).T for piece in slices], axis=-1))
+    compressed = any(piece.file_meta.TransferSyntaxUID.is_compressed for piece in slices)
+    return OpenedVolume(shape, affine, lambda: np.stack([_pixels(piece).T for piece in slices], axis=-1), compressed)
 
 
 def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:

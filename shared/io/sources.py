@@ -59,8 +59,8 @@ def read_header(path: str | os.PathLike, where: str, whole: bool = True) -> Head
         path: a NIfTI, FreeSurfer, NRRD or MetaImage file, the folder of a DICOM series, or a DICOM file of several
             frames.
         where: case and role of the file, begins the message.
-        whole: also read the voxels where only they show a fault: a compressed file's checksum, NaN in floating-point
-            numbers. False reads headers alone, and the pixels of DICOM undecoded.
+        whole: also read the voxels where only they show a fault: a compressed file's checksum, compressed pixels of
+            DICOM, NaN in floating-point numbers. False reads headers alone, and the pixels of DICOM undecoded.
 
     Raises:
         InputError: what `load_volume` would refuse; one line.

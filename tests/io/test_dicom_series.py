@@ -327,6 +327,8 @@ def test_compressed_pixels_that_are_damaged_are_one_line(tmp_path):
         piece.file_meta.TransferSyntaxUID = JPEGLosslessSV1
         piece.PixelData = pydicom.encaps.encapsulate([piece.PixelData])
 
-    line = input_error(load_volume, series(tmp_path / "series", edit), "case a")
+    folder = series(tmp_path / "series", edit)
+    line = input_error(load_volume, folder, "case a")
     assert "compressed as JPEG Lossless" in line and "its pixels are damaged or cannot be decoded here" in line
     assert line.startswith(f"case a: {tmp_path}") and "\n" not in line
+    assert input_error(read_header, folder, "case a") == line, "the check says what the run says"
