@@ -8,15 +8,12 @@
 
 from __future__ import annotations
 
-import math
 import runpy
 from pathlib import Path
-from typing import Any
 
 import fire
 import torch
 from monai.utils import set_determinism
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
@@ -24,12 +21,15 @@ BUNDLE = Path(__file__).resolve().parents[1]
 runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
 
 from brainsegdmlf.phantoms.any_contrast import AnyContrastScans, head_files, load_heads  # noqa: E402
-from shared.core.files import whole  # noqa: E402
+from brainsegdmlf.training.resumable import ResumableTraining, cosine, write_tensors  # noqa: E402
+from shared.core.errors import install_one_line_errors  # noqa: E402
+from shared.engine.precision import fast_dtype  # noqa: E402
 from shared.preparation.brain import LARGEST_DISTANCE, UNIT, BrainDistance  # noqa: E402
 
 HELD_OUT = (16, 17, 18, 19)  # heads for validation
-CYCLES = ((1500, 3e-3), (1400, 2e-3), (1200, 1.5e-3))  # steps with one scan each, highest learning rate
+CYCLES = ((1500, 3e-3), (1400, 2e-3), (1200, 1.5e-3), (1500, 1.5e-3))  # steps with one scan each, highest learning rate
 WARM_UP = 50  # steps
+AVERAGED = 0.99  # decay of the moving average of the weights
 SAVE_EVERY, VALIDATE_EVERY, VALIDATION_SCANS = 100, 200, 16
 VALIDATION_SEED = 1_000_000
 
@@ -65,9 +65,7 @@ def learning_rate(step: int) -> float:
     """Return the learning rate of a step: in each cycle a linear warm-up, then half a cosine to zero."""
     for length, highest in CYCLES:
         if step < length:
-            if step < WARM_UP:
-                return highest * (step + 1) / WARM_UP
-            return highest * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (length - WARM_UP)))
+            return highest * cosine(step, length, WARM_UP)
         step -= length
     return 0.0
 
@@ -88,41 +86,27 @@ def main(heads_dir: str, work_dir: str, output: str = str(BUNDLE / "models" / "b
     scans = AnyContrastScans(heads, tissues, steps)
 
     network = BrainDistance().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=CYCLES[0][1], weight_decay=1e-4)
-    parts: dict[str, Any] = {"network": network, "average": average, "optimizer": optimizer}
-    state, first = Path(work_dir) / "brain_training.pt", 0
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
-        first = saved.pop("step")
-        for name, part in parts.items():
-            part.load_state_dict(saved[name])
-
+    training = ResumableTraining(network, Path(work_dir) / "brain_training.pt", AVERAGED, weight_decay=1e-4)
+    fast = fast_dtype("cpu")
+    first = training.step
     loader = DataLoader(Subset(scans, range(first, steps)), batch_size=1, num_workers=1, prefetch_factor=4)
     progress = tqdm(loader, initial=first, total=steps, mininterval=10)
     for step, batch in enumerate(progress, first):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
         image = batch["image"].contiguous(memory_format=torch.channels_last_3d)
-        loss = distance_loss(network(image), batch["distance"], batch["seen"])
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        average.update_parameters(network)
+        with torch.autocast("cpu", fast, enabled=fast is not None):
+            predicted = network(image)
+        loss = distance_loss(predicted.float(), batch["distance"], batch["seen"])
+        training.update(loss, learning_rate(step))
         progress.set_postfix(loss=f"{float(loss.detach()):.3f}")
-        done = step + 1
-        if done % SAVE_EVERY == 0 or done == steps:
-            content = {name: part.state_dict() for name, part in parts.items()} | {"step": done}
-            with whole(state) as draft:
-                torch.save(content, draft)
-        if done % VALIDATE_EVERY == 0 or done == steps:
-            found = validate(average.module, validation)
-            tqdm.write(f"step {done}: Dice {sum(found) / len(found):.4f}, lowest {min(found):.4f}")
-    weights = {name: tensor.half() for name, tensor in average.module.state_dict().items()}
-    with whole(output) as draft:
-        torch.save(weights, draft)
+        last = training.step == steps
+        if last or training.step % SAVE_EVERY == 0:
+            training.save()
+        if last or training.step % VALIDATE_EVERY == 0:
+            found = validate(training.average, validation)
+            tqdm.write(f"step {training.step}: Dice {sum(found) / len(found):.4f}, lowest {min(found):.4f}")
+    write_tensors({name: tensor.half() for name, tensor in training.average.state_dict().items()}, Path(output))
 
 
 if __name__ == "__main__":
+    install_one_line_errors()
     fire.Fire(main)

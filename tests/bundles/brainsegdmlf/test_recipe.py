@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from brainsegdmlf import make_weights
+from brainsegdmlf.make_weights import Stage
+from brainsegdmlf.phantoms.any_contrast import head_files
 from brainsegdmlf.phantoms.real_lesions import find_shapes
 from brainsegdmlf.training.losses import lesion_loss
 from brainsegdmlf.training.mixture import Mixture, Pictures
 from brainsegdmlf.training.patches import SIDE, crop, drop_sequences, make_patch, vary_intensity
+from brainsegdmlf.training.resumable import cosine
 from brainsegdmlf.training.shapes import phantom_options
 from brainsegdmlf.training.slices import (
     HIDDEN_WEIGHT,
@@ -26,6 +28,7 @@ from brainsegdmlf.training.slices import (
     usual_brightness,
     visibility,
 )
+from brainsegdmlf.training.sources import FOLDERS
 from brainsegdmlf.training.validation import validation_slices
 from brainsegdmlf.training.volumes import POOL, USES, Phantoms, Volume
 from monai.losses import DeepSupervisionLoss, DiceFocalLoss
@@ -116,11 +119,10 @@ def test_held_out_patients_and_heads_give_no_shape_to_the_phantoms_of_training(t
         (tmp_path / name).touch()
     heads, shapes = [], []
     for part in (False, True):
-        for _ in range(2):  # the folder may be there from an earlier call
-            options = phantom_options(tmp_path, tmp_path / f"heads_{part}", part, ["patient01", "patient08"])
-        heads.append({path.name for path in Path(options["heads_dir"]).iterdir()})
+        options = phantom_options(tmp_path, part, ["patient01", "patient08"])
+        heads.append({file.name for file in head_files(options["heads_dir"], options["heads"])})
         shapes.append(find_shapes(options["lesion_dir"], options["strokes"], options["exclude"]))
-    assert heads[0] & heads[1] == {"labels.json"} and len(heads[0]) == 1 + 3 and len(heads[1]) == 1 + 4
+    assert not heads[0] & heads[1] and len(heads[0]) == 3 and len(heads[1]) == 4
     assert [sorted(held_out(path.name.split(".")[0]) for path in part.stroke) for part in shapes] == [
         [False] * len(shapes[0].stroke),
         [True] * len(shapes[1].stroke),
@@ -272,44 +274,57 @@ def test_strokes_of_fewer_than_ten_pixels_and_other_planes_are_not_validated():
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():
-    rates = [make_weights.schedule(step, 1000) for step in range(1001)]
-    assert rates.index(max(rates)) in (make_weights.WARM_UP - 1, make_weights.WARM_UP)
+    rates = [cosine(step, 1000, 200) for step in range(1001)]
+    assert rates.index(max(rates)) in (199, 200)
     assert 0 < rates[0] < 0.01 and rates[-1] == 0
 
 
-@pytest.mark.parametrize(
-    "shares, part", [({"slice": 1}, "'slice': choose from phantoms"), ({"slices": 0}, "leaves no source")]
-)
-def test_wrong_shares_are_refused(shares, part):
+@pytest.mark.parametrize("stages, part", [("slices", "'slices': choose from phantoms, mixture"), ([], "is empty")])
+def test_wrong_stages_are_refused(stages, part):
     with pytest.raises(InputError, match=part):
-        make_weights.used_shares(shares)
+        make_weights.chosen_stages(stages)
 
 
-@pytest.mark.parametrize("name, folder", make_weights.FOLDERS.items())
-def test_a_missing_data_set_is_named(tmp_path, name, folder):
-    with pytest.raises(InputError, match=f"no {folder}/dataset.json: correct --data_dir, or leave {name} out"):
-        make_weights.main(str(tmp_path), str(tmp_path / "work"), weights="none", shares={name: 1})
+@pytest.mark.parametrize("folder", FOLDERS.values())
+def test_a_missing_data_set_is_named(tmp_path, folder):
+    for other in set(FOLDERS.values()) - {folder}:
+        (tmp_path / other).mkdir()
+        (tmp_path / other / "dataset.json").write_text("{}")
+    with pytest.raises(InputError, match=f"no {folder}/dataset.json: correct --data_dir, or train with --stages phan"):
+        make_weights.main(str(tmp_path), str(tmp_path / "work"))
 
 
-def test_a_training_that_was_stopped_goes_on_and_writes_the_weights(tmp_path, monkeypatch):
-    slices = [slice_of(sequences()) for _ in range(2)]
+def test_a_training_that_was_stopped_goes_on_through_its_stages(tmp_path, monkeypatch):
+    sources = {"slices": Pictures([slice_of(sequences()) for _ in range(2)])}
     asked: list[dict[str, float]] = []
 
     def validate(network: torch.nn.Module, checks: object) -> dict[str, float]:
         asked.append({"dice": 0.5})
         return asked[-1]
 
-    monkeypatch.setattr(make_weights, "load_sources", lambda *_: ({"slices": Pictures(slices)}, {}))
+    monkeypatch.setattr(make_weights, "load_sources", lambda *_: (sources, {}))
     monkeypatch.setattr(make_weights, "validate", validate)
     monkeypatch.setattr(make_weights, "BATCH", 2)
-    options = {"shares": {"slices": 1}, "steps": 2, "num_workers": 0}
-    make_weights.main("unused", str(tmp_path), minutes=0, weights="none", **options)
-    state = torch.load(tmp_path / "training.pt", weights_only=True)
-    assert state["step"] == 1
-    with pytest.raises(InputError, match="holds a training with --leave_out None, not patient07: repeat its command"):
+    stages = {"first": Stage(2, 1e-3, {"slices": 1}), "second": Stage(1, 1e-4, {"slices": 2})}
+    monkeypatch.setattr(make_weights, "STAGES", stages)
+    options = {"stages": ["first", "second"], "num_workers": 0}
+    make_weights.main("unused", str(tmp_path), minutes=0, **options)
+    state = torch.load(tmp_path / "first" / "training.pt", weights_only=True)
+    assert state["step"] == 1 and not (tmp_path / "model.pt").exists()
+    with pytest.raises(InputError, match="holds a training with leave_out None, not patient07: repeat its command"):
         make_weights.main("unused", str(tmp_path), leave_out="patient07", **options)
-    make_weights.main("unused", str(tmp_path), weights=str(tmp_path / "missing.pt"), **options)
-    assert torch.load(tmp_path / "training.pt", weights_only=True)["step"] == 2
-    written = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert written.keys() == state["network"].keys() and len(asked) == 2
-    assert (tmp_path / "validation.csv").read_text().splitlines()[0] == "step,loss,dice"
+    make_weights.main("unused", str(tmp_path), **options)
+    done = [torch.load(tmp_path / name / "training.pt", weights_only=True)["step"] for name in stages]
+    assert done == [2, 1] and len(asked) == 3
+    first, second, written = (
+        torch.load(path, weights_only=True)
+        for path in (tmp_path / "first" / "model.pt", tmp_path / "second" / "model.pt", tmp_path / "model.pt")
+    )
+    assert written.keys() == state["network"].keys() and all(written[key].equal(second[key]) for key in written)
+    moved = [name for name in first if not second[name].equal(first[name])]
+    assert moved and max((second[name] - first[name]).abs().max() for name in moved) < 0.01, (
+        "starts from the first stage"
+    )
+    assert (tmp_path / "first" / "validation.csv").read_text().splitlines()[0] == "step,loss,dice"
+    make_weights.main("unused", str(tmp_path), **options)
+    assert len(asked) == 3, "a finished training is not repeated"

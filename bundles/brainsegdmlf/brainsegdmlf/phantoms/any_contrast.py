@@ -67,16 +67,20 @@ class Head(NamedTuple):
     centre: Array
 
 
-def head_files(heads_dir: str | os.PathLike[str]) -> list[Path]:
+def head_files(heads_dir: str | os.PathLike[str], heads: Sequence[str] | None = None) -> list[Path]:
     """Return the label maps of a folder in the order of their names.
 
+    Args:
+        heads_dir: the folder.
+        heads: names of the files that may be used, such as "head_01.nii.gz"; None for all.
+
     Raises:
-        InputError: the folder holds no label maps, or no ``labels.json``.
+        InputError: the folder holds no label maps that may be used, or no ``labels.json``.
     """
     folder = Path(heads_dir)
-    files = sorted(folder.glob("head_*.nii.gz"))
+    files = [file for file in sorted(folder.glob("head_*.nii.gz")) if heads is None or file.name in heads]
     if not files or not (folder / "labels.json").is_file():
-        raise InputError(f"{folder} holds no label maps of heads (labels.json, head_*.nii.gz): correct --heads_dir")
+        raise InputError(f"{folder} holds no label maps of heads (labels.json, head_*.nii.gz): correct the folder")
     return files
 
 

@@ -105,9 +105,8 @@ def _store(arrays: list[Array], affine: Array, order: str) -> tuple[list[Array],
     return [np.ascontiguousarray(nib.orientations.apply_orientation(array, turn)) for array in arrays], moved
 
 
-def _draw_head(rng: np.random.Generator, heads_dir: str | os.PathLike[str], share: float) -> Template | None:
-    """Draw one of the label maps of a folder, or None for the MNI template."""
-    files = head_files(heads_dir)
+def _draw_head(rng: np.random.Generator, files: Sequence[Path], share: float) -> Template | None:
+    """Draw one of several label maps, or None for the MNI template."""
     return load_head(files[int(rng.integers(len(files)))]) if rng.random() < share else None
 
 
@@ -120,6 +119,7 @@ def make_brain_case(
     hard: bool = False,
     rough: bool = False,
     heads_dir: str | os.PathLike[str] | None = None,
+    heads: Sequence[str] | None = None,
     head_share: float = 0.5,
     lesion_dir: str | os.PathLike[str] | None = None,
     strokes: Sequence[str] | None = None,
@@ -136,7 +136,8 @@ def make_brain_case(
         hard: brighter look-alikes, and a label without the spots that a reader would overlook. A network trained on
             such cases learns more slowly and has fewer false positives in real patients.
         rough: slices of up to 6 mm, surface coils, motion, ringing, unusual contrasts and badly stripped brains.
-        heads_dir: folder of head label maps (see `any_contrast.head_files`); None takes the MNI template for all heads.
+        heads_dir, heads: folder of head label maps, and which of them may be used (see `any_contrast.head_files`);
+            without a folder all heads are the MNI template.
         head_share: share of the cases whose head comes from such a label map, in [0, 1].
         lesion_dir: folder of lesion masks of patients (see `real_lesions.find_shapes`); None draws all lesions.
         strokes, exclude: see `real_lesions.find_shapes`.
@@ -170,7 +171,7 @@ def make_brain_case(
     fine = [mm[0], mm[1], mm[2] / factor]
     size = float(geometry.uniform(*HEAD_SIZES))
     shape = [int(np.ceil(size * length / d)) for length, d in zip(HEAD_MM, mm)]
-    template = None if heads_dir is None else _draw_head(source, heads_dir, head_share)
+    template = None if heads_dir is None else _draw_head(source, head_files(heads_dir, heads), head_share)
     thin = make_anatomy(head, (*shape[:2], shape[2] * factor), fine, rotation / size, template)
     if lesion_dir is not None and lesions:
         thin, spread = mix_lesions(shapes, thin, fine, find_shapes(lesion_dir, strokes, exclude), lesion_kind)

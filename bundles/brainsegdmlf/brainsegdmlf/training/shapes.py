@@ -6,30 +6,30 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from brainsegdmlf.phantoms.any_contrast import head_files
 from brainsegdmlf.training.slices import held_out
 
 HEADS, LESIONS = "brain_heads", "brain_lesion_shapes"
 VALIDATION_HEADS = 4  # the last ones by name
 
 
-def phantom_options(data: Path, work: Path, validation: bool, without: Iterable[str]) -> dict[str, Any]:
+def phantom_options(data: Path, validation: bool, without: Iterable[str]) -> dict[str, Any]:
     """Return the options of `make_brain_case` that name the heads and masks of one part.
 
     Args:
         data: may hold ``brain_heads`` (``labels.json``, ``head_*.nii.gz``) and ``brain_lesion_shapes`` (``stroke`` with
             masks named by patient number, ``ms`` with masks named patient01 and so on).
-        work: folder of links to the heads of the part; its other files are deleted.
         validation: take the last heads and the held-out patients (`held_out`); False takes all others.
         without: names of MS patients whose images are used elsewhere; their masks belong to neither part.
 
     Returns:
-        heads_dir, and lesion_dir with strokes and exclude, each if its data are there.
+        heads_dir with heads, and lesion_dir with strokes and exclude, each if its data are there.
     """
     options: dict[str, Any] = {}
     if (data / HEADS).is_dir():
-        heads = sorted((data / HEADS).glob("head_*.nii.gz"))
-        chosen = heads[-VALIDATION_HEADS:] if validation else heads[:-VALIDATION_HEADS]
-        options["heads_dir"] = _link(work, [data / HEADS / "labels.json", *chosen])
+        heads = [file.name for file in head_files(data / HEADS)]
+        options["heads_dir"] = str(data / HEADS)
+        options["heads"] = heads[-VALIDATION_HEADS:] if validation else heads[:-VALIDATION_HEADS]
     if (data / LESIONS).is_dir():
         strokes, patients = (_names(data / LESIONS / kind) for kind in ("stroke", "ms"))
         options["lesion_dir"] = str(data / LESIONS)
@@ -41,13 +41,3 @@ def phantom_options(data: Path, work: Path, validation: bool, without: Iterable[
 
 def _names(folder: Path) -> list[str]:
     return sorted(path.name.removesuffix(".nii.gz") for path in folder.glob("*.nii.gz"))
-
-
-def _link(folder: Path, files: Iterable[Path]) -> str:
-    """Make the folder hold links to these files and nothing else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
-    for file in files:
-        (folder / file.name).symlink_to(file.absolute())
-    return str(folder)

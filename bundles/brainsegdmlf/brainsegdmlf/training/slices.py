@@ -20,8 +20,8 @@ Array = np.ndarray[Any, Any]
 ONE_IN = 5  # patients, one of whom is held out
 # Unknown pixels, in robust z-scores above the usual brightness of their place:
 SEED, GROWN = 2.5, 1.3  # the brightest pixel of an area lies above the first, all of its pixels above the second
-RIM = 4  # mm from the edge of the brain, where cortex is; bright pixels there stay background
-MARGIN = 2  # mm around the label; bright pixels there stay background, so that the outline is learnt
+RIM = 4  # pixels (1 mm) from the edge of the brain, where cortex is; bright pixels there stay background
+MARGIN = 2  # pixels around the label; bright pixels there stay background, so that the outline is learnt
 USUAL = 40  # percentile over patients: the usual brightness of a place
 VISIBLE = 0.7  # robust z-scores by which a visible stroke is brighter than its surroundings
 HIDDEN_WEIGHT = 0.2  # of the pixels of a stroke that is not visible
