@@ -22,6 +22,8 @@ from shared.io.labels import load_label
 from shared.io.picture_files import check_same_size, load_picture, load_picture_label, picture_size
 from shared.io.sources import Header, read_header
 from shared.io.volumes import check_channels
+from shared.preparation.cine import find_cine
+from shared.preparation.cine_load import load_cine
 
 NO_CASE = "the data list holds no case: check --dataset_dir and the split"
 NO_LABEL = "has no label: add one to the data list, or use the inference config"
@@ -43,6 +45,7 @@ def preflight(
     strict: bool | None = None,
     more: More | None = None,
     one_grid: bool = True,
+    cines: bool = False,
 ) -> None:
     """Check all data, and the output folder by writing.
 
@@ -62,6 +65,7 @@ def preflight(
         more: finds further problems of a case from its item, the words that name it, and its headers (empty for
             pictures).
         one_grid: the sequences of a case must lie on one grid; False where a preparation registers them.
+        cines: cases without labels may be cines, see `shared.preparation.cine`; their voxels are always read.
 
     Raises:
         InputError: every problem, one line each. Without `strict`: the output folder cannot be used, or no case can.
@@ -73,7 +77,7 @@ def preflight(
     if pictures:
         check = _picture_check(labels, need_label, whole, empty, more)
     else:
-        check = _volume_check(channels, labels, need_label, whole, empty, one_grid, more)
+        check = _volume_check(channels, labels, need_label, whole, empty, one_grid, more, cines and not need_label)
     found = _check_all(cases, check)
     folder = check_output_dir(output_dir, needed_mb=200)
     if strict or not cases:
@@ -139,9 +143,12 @@ def _volume_check(
     empty: set[int],
     one_grid: bool = True,
     more: More | None = None,
+    cines: bool = False,
 ) -> Check:
     def check(item: Mapping[str, Any], case: str) -> list[str]:
         problems: list[str] = []
+        if cines and (_is_cine(item.get("image"), case, problems) or problems):
+            return problems + (more(item, case, {}) if more else [])
         headers = _check_image(item.get("image"), channels, case, whole, one_grid, problems)
         header = next(iter(headers.values()), None)
         label, where = item.get("label"), f"{case}: label"
@@ -243,6 +250,12 @@ def _check_image(
         if one_grid and name != first:
             _attempt(problems, check_same_grid, _grid(first, headers[first]), _grid(name, header), case)
     return headers
+
+
+def _is_cine(image: Any, case: str, problems: list[str]) -> bool:
+    """Check a case that is a cine; return whether it is one that can be used."""
+    opened = _attempt(problems, find_cine, image, case)
+    return opened is not None and _attempt(problems, load_cine, image, case) is not None
 
 
 def _check_label(path: Any, image: Header | None, labels: Sequence[int] | None, where: str) -> MetaTensor | None:

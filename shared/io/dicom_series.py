@@ -41,7 +41,9 @@ def open_series(folder: Path) -> OpenedVolume:
     slices, affine = _stacked(folder)
     shape = int(slices[0].Columns), int(slices[0].Rows), len(slices)
     compressed = any(piece.file_meta.TransferSyntaxUID.is_compressed for piece in slices)
-    return OpenedVolume(shape, affine, lambda: np.stack([_pixels(piece).T for piece in slices], axis=-1), compressed)
+    return OpenedVolume(
+        shape, affine, lambda: np.stack([slice_pixels(piece).T for piece in slices], axis=-1), compressed
+    )
 
 
 def read_series(folder: os.PathLike | str) -> list[pydicom.Dataset]:
@@ -123,7 +125,7 @@ def _slices(folder: Path) -> list[pydicom.Dataset]:
     """Return the slices in the order of the file names; a segmentation beside them and copies are left out."""
     check_broken(folder)
     pieces = [as_plain_slice(read_dicom(file)) for file in dicom_files(folder)]
-    slices = _without_copies([piece for piece in pieces if piece.get("Modality") != SEGMENTATION])
+    slices = without_copies([piece for piece in pieces if piece.get("Modality") != SEGMENTATION])
     if not slices:
         raise ValueError("no DICOM file in this folder")
     if len(slices) == 1:
@@ -148,7 +150,7 @@ def _slices(folder: Path) -> list[pydicom.Dataset]:
     return slices
 
 
-def _without_copies(slices: list[pydicom.Dataset]) -> list[pydicom.Dataset]:
+def without_copies(slices: list[pydicom.Dataset]) -> list[pydicom.Dataset]:
     """Leave out files that a folder holds twice, such as ``IM1 (1).dcm``: same identifier, same content."""
     kept: dict[Any, list[pydicom.Dataset]] = {}
     return [piece for piece in slices if _is_new(piece, kept.setdefault(piece.get("SOPInstanceUID"), []))]
@@ -161,7 +163,7 @@ def _is_new(piece: pydicom.Dataset, known: list[pydicom.Dataset]) -> bool:
     return True
 
 
-def _pixels(piece: pydicom.Dataset) -> np.ndarray:
+def slice_pixels(piece: pydicom.Dataset) -> np.ndarray:
     """Return (rows, columns), float32, rescaled as the slice says."""
     slope, intercept = number(piece, "RescaleSlope", 1), number(piece, "RescaleIntercept", 0)
     with decoding(piece):

@@ -84,6 +84,35 @@ def save_probabilities(maps: MetaTensor, folder: str | os.PathLike, case_id: str
     return target
 
 
+def save_phases(
+    labels: np.ndarray, affine: np.ndarray, source: str, step_s: float | None, folder: str | os.PathLike, case_id: str
+) -> Path:
+    """Write the label maps of a cine as ``<folder>/<case_id>/<case_id>_seg.nii.gz``, with the cine's transforms.
+
+    Args:
+        labels: uint8 (X, Y, Z, T).
+        affine: 4 x 4, from voxel indices to RAS, mm.
+        source: a NIfTI file of the cine, whose header gives transforms, units and time step; or a folder.
+        step_s: time between phases in seconds, where that file does not say it; None if unknown.
+        folder: output folder; created if absent.
+        case_id: name of the case.
+
+    Returns:
+        The path; uint8 NIfTI (X, Y, Z, T).
+    """
+    image = _nifti(labels, affine, source)
+    reference = _reference(labels.shape[:3], affine, source)
+    if reference is not None and len(reference.shape) == 4:
+        image.header["pixdim"][4] = reference.header["pixdim"][4]
+    elif step_s is not None:
+        image.header["pixdim"][4] = step_s
+        image.header.set_xyzt_units(image.header.get_xyzt_units()[0], "sec")
+    target = Path(folder) / case_id / f"{case_id}_seg.nii.gz"
+    with whole(target) as draft:
+        nib.save(image, draft)
+    return target
+
+
 def save_scan(image: MetaTensor, folder: str | os.PathLike, case_id: str, kind: str) -> Path:
     """Write a scan as ``<folder>/<case_id>/<case_id>_<kind>.nii.gz``, with the transforms of the scan it lies on.
 

@@ -42,6 +42,7 @@ class Record:
         text: the sentence that belongs to the case.
         overlay: picture to show small, relative to the page's folder; None for none.
         preparation: picture of the preparation, shown smaller below the overlay; None for none.
+        curve: picture of what was measured over time, shown below the overlay; None for none.
         files: text of a link -> file, relative to the page's folder.
         inputs: paths of the input.
         notes: what a reader should know about the case, one sentence each.
@@ -54,6 +55,7 @@ class Record:
     text: str = ""
     overlay: str | None = None
     preparation: str | None = None
+    curve: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     inputs: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -201,7 +203,11 @@ def _row(
         "files": _links(record.files, folder),
         "pictures": [
             (kind, href(relative), small)
-            for kind, relative in (("overlay", record.overlay), ("preparation", record.preparation))
+            for kind, relative in (
+                ("overlay", record.overlay),
+                ("preparation", record.preparation),
+                ("curve", record.curve),
+            )
             if relative and (small := thumbnail(folder, relative, kept))
         ],
     }
