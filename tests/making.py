@@ -46,6 +46,22 @@ def oblique() -> np.ndarray:
     return affine
 
 
+def rotation(random: np.random.Generator) -> np.ndarray:
+    """Axes along the body's, permuted and flipped, or turned by any angle."""
+    if random.random() < 0.5:
+        return np.eye(3)[random.permutation(3)] * random.choice([-1, 1], 3)
+    return np.linalg.qr(random.normal(size=(3, 3)))[0]
+
+
+def random_affine(random: np.random.Generator, shear: float = 0) -> np.ndarray:
+    """Voxels from 1 micrometre to 1 metre, at any place."""
+    affine, size = np.eye(4), 10 ** random.uniform(-3, 3)
+    skew = np.eye(3) + np.triu(random.uniform(-shear, shear, (3, 3)), 1)
+    affine[:3, :3] = rotation(random) @ skew @ np.diag(size * random.uniform(1, 4, 3))
+    affine[:3, 3] = random.normal(size=3) * size * 50
+    return affine
+
+
 def save_series(
     folder: Path,
     array: np.ndarray,
@@ -81,6 +97,29 @@ def save_series(
         piece.HighBit, piece.PixelRepresentation = 15, 0
         piece.PixelData = array[:, :, index].T.astype(np.uint16).tobytes()
         piece.save_as(folder / f"{hash((uid, index)) % 10**9:09d}.dcm", enforce_file_format=True)
+    return str(folder)
+
+
+def save_cine(folder: Path, array: np.ndarray, affine: np.ndarray, per_slice: bool = False, edit: Any = None) -> str:
+    """Write `array` (X, Y, Z, T) as one DICOM file per slice and phase, 40 ms apart, called in any order.
+
+    The phases are of one series, or of one per slice. `edit` changes each file by the numbers of its slice and phase;
+    one for which it returns False is left out.
+    """
+    uid, slices, phases = generate_uid(), array.shape[2], array.shape[3]
+    series = [generate_uid() for _ in range(slices)] if per_slice else [uid] * slices
+    for phase in range(phases):
+        part = folder / f"phase{phase}"
+        save_series(part, array[..., phase], affine, list(range(slices)), uid=uid)
+        for file in part.iterdir():
+            piece = pydicom.dcmread(file)
+            index = int(piece.InstanceNumber)
+            piece.SeriesInstanceUID, piece.PatientID = series[index], "1"
+            piece.InstanceNumber, piece.TriggerTime = index * phases + phase + 1, 40.0 * phase + index
+            if edit is None or edit(piece, index, phase) is not False:
+                piece.save_as(folder / f"{piece.SOPInstanceUID}.dcm")
+            file.unlink()
+        part.rmdir()
     return str(folder)
 
 
@@ -213,6 +252,18 @@ def make_heart(seed: int) -> tuple[np.ndarray, np.ndarray]:
     label = np.select([left < 5, left < 8, right < 5], [1, 2, 3], 0).astype(np.uint8)
     image = np.array([200, 700, 100, 650])[label] + random.normal(0, 30, HEART_SHAPE)
     return image.astype(np.int16), label
+
+
+def make_cine(phases: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """A beating heart (int16, (X, Y, Z, T)) and its label map: the cavity is largest at first, smallest at 3/8."""
+    x, y, z, t = np.meshgrid(*(np.arange(n) for n in (*HEART_SHAPE, phases)), indexing="ij")
+    share = t / phases
+    squeezed = np.where(share < 3 / 8, share * 8 / 3, (1 - share) * 8 / 5)
+    left, right = np.hypot(x - 24, y - 20 + 0.3 * z), np.hypot(x - 11, y - 18)
+    cavity = 6 - 2.5 * squeezed
+    wall = np.sqrt(cavity**2 + 45)  # whose area stays the same
+    label = np.select([left < cavity, left < wall, right < 3.5 - squeezed], [1, 2, 3], 0).astype(np.uint8)
+    return np.array([200, 700, 100, 450])[label].astype(np.int16), label
 
 
 def write_hearts(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -12,6 +13,7 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys, SpaceKeys
 
 from shared.core.errors import InputError
+from shared.core.missing import present
 from shared.io.volumes import LoadSequencesd
 from shared.preparation.cine import Cine, find_cine, read_cine
 
@@ -71,13 +73,26 @@ def load_cine(image: Any, case: str) -> Cine:
         InputError: it cannot be used, or is no cine.
     """
     with _LOCK:
-        if _KEPT.get("of") != (image, case):
+        asked = case, image, _state(image)
+        if _KEPT.get("of") != asked:
             _KEPT.clear()
-            _KEPT.update(of=(image, case), cine=_loaded(image, case))
+            _KEPT.update(of=asked, cine=_loaded(image, case))
         cine = _KEPT["cine"]
     if isinstance(cine, InputError):
         raise cine
     return cine
+
+
+def _state(image: Any) -> list[tuple[str, int, int]]:
+    """Return name, size and time of all files of a case, to see whether one of them changed."""
+    found = []
+    for path in present(image):
+        source = Path(path).expanduser()
+        for file in sorted(source.iterdir()) if source.is_dir() else [source]:
+            if file.exists():
+                state = file.stat()
+                found.append((str(file), state.st_size, state.st_mtime_ns))
+    return found
 
 
 def _loaded(image: Any, case: str) -> Cine | InputError:

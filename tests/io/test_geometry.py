@@ -22,29 +22,13 @@ from shared.io.dicom_seg import save_dicom_seg
 from shared.io.masks import save_prediction
 from shared.io.sources import read_header
 from shared.io.volumes import LoadSequencesd
-from tests.making import SHAPE, save_frames, save_series, volume
+from tests.making import SHAPE, random_affine, save_frames, save_series, volume
 
 THRESHOLD = 500
 FORMS = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 FIELDS = (*FORMS, "srow_x", "srow_y", "srow_z", "xyzt_units", "pixdim")
 UNITS = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 CODE = [["52988006", "SCT", "Lesion"]]
-
-
-def rotation(random: np.random.Generator) -> np.ndarray:
-    """Axes along the body's, permuted and flipped, or turned by any angle."""
-    if random.random() < 0.5:
-        return np.eye(3)[random.permutation(3)] * random.choice([-1, 1], 3)
-    return np.linalg.qr(random.normal(size=(3, 3)))[0]
-
-
-def random_affine(random: np.random.Generator, shear: float = 0) -> np.ndarray:
-    """Voxels from 1 micrometre to 1 metre, at any place."""
-    affine, size = np.eye(4), 10 ** random.uniform(-3, 3)
-    skew = np.eye(3) + np.triu(random.uniform(-shear, shear, (3, 3)), 1)
-    affine[:3, :3] = rotation(random) @ skew @ np.diag(size * random.uniform(1, 4, 3))
-    affine[:3, 3] = random.normal(size=3) * size * 50
-    return affine
 
 
 def save_nifti(path: Path, random: np.random.Generator, unit: str, codes: tuple[int, int], kind: Any) -> np.ndarray:
