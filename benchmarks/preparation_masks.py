@@ -114,12 +114,20 @@ def write(path: Path, scan: Scan) -> str:
     return str(path)
 
 
-def measure_lesions(folder: Path) -> list[dict[str, Any]]:
-    """Compare lesion volumes of the raw studies with those after the publishers' registration and mask."""
+def measure_lesions(folder: Path, **options: Any) -> list[dict[str, Any]]:
+    """Compare lesion volumes of the raw studies with those after the publishers' registration and mask.
+
+    Args:
+        folder: holds ``brain_raw``.
+        options: further options of the inference, such as ``ckpt_dir``.
+
+    Returns:
+        One row per visit; ``outside_ml`` is the volume of our lesions outside the publishers' brain mask.
+    """
     raw, rows = folder / "brain_raw" / "patient01", []
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(scratch)
-        ours = segment(here, here / "ours", input=raw)
+        ours = segment(here, here / "ours", input=raw, **options)
         for visit in VISITS:
             flair = read(raw / f"{visit}_FLAIR.nii.gz")
             mask = published_mask(raw, visit, "flair", flair)
@@ -132,11 +140,14 @@ def measure_lesions(folder: Path) -> list[dict[str, Any]]:
                 for name, scan in scans.items()
             }
             given = f"[{files['flair']},{files['t1']},None,{files['t2']}]"
-            theirs = segment(here, here / visit, input=given, prepare="off")
-            mine = ours["cases"][f"patient01_{visit}"]["measures"]
+            theirs = segment(here, here / visit, input=given, prepare="off", **options)
+            entry = ours["cases"][f"patient01_{visit}"]
+            mine, marked = entry["measures"], read(here / "ours" / entry["prediction"])
+            outside = (marked.voxels > 0) & ~mask
             (other,) = (entry["measures"] for entry in theirs["cases"].values())
             row = {"visit": visit, "ours_ml": mine["lesion_volume_ml"], "published_ml": other["lesion_volume_ml"]}
             row |= {"ours_count": mine["lesion_count"], "published_count": other["lesion_count"]}
+            row["outside_ml"] = float(outside.sum() * np.prod(flair.spacing) / 1000)
             rows.append(row | {"seconds": ours["seconds"] / len(VISITS), "peak_gb": ours["peak_gb"]})
             print(rows[-1], flush=True)
     return rows

@@ -57,9 +57,9 @@ def saved_runs(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
 
 
-def save(name: str, result: Any, table: str) -> None:
-    """Write ``results/<name>.json`` and the Markdown table ``results/<name>.md``, and print the table."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
+def save(name: str, result: Any, table: str, folder: Path = RESULTS) -> None:
+    """Write ``<folder>/<name>.json`` and the Markdown table ``<folder>/<name>.md``, and print the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(table, encoding="utf-8")
     print(table)
