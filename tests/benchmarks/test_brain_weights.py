@@ -18,7 +18,6 @@ from brainsegdmlf.phantoms.raw_study import make_raw_study  # noqa: E402
 
 from shared.results.metrics import lesion_wise  # noqa: E402
 
-
 HEADINGS = ["## Each source", "## Size of lesions", "## All sequences, and each alone"]
 
 
