@@ -262,7 +262,7 @@ def make_cine(phases: int = 8) -> tuple[np.ndarray, np.ndarray]:
     left, right = np.hypot(x - 24, y - 20 + 0.3 * z), np.hypot(x - 11, y - 18)
     cavity = 6 - 2.5 * squeezed
     wall = np.sqrt(cavity**2 + 45)  # whose area stays the same
-    label = np.select([left < cavity, left < wall, right < 3.5 - squeezed], [1, 2, 3], 0).astype(np.uint8)
+    label = np.select([left < cavity, left < wall, right < 6.5 - squeezed], [1, 2, 3], 0).astype(np.uint8)
     return np.array([200, 700, 100, 450])[label].astype(np.int16), label
 
 

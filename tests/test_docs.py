@@ -20,7 +20,7 @@ from shared.options.overrides import wrong_overrides
 from tests.bundles.facts import BUNDLES
 from tests.bundles.running import PLAIN, ROOT
 from tests.docs_commands import Command, blocks, config_files, inline, parsed, problems
-from tests.making import brain_affine, make_brain, make_heart, save_series
+from tests.making import brain_affine, make_brain, make_cine, make_heart, save_series
 
 TASKS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *TASKS, *sorted(ROOT.glob("bundles/*/docs/*.md"))]
@@ -145,6 +145,7 @@ def home(tmp_path_factory) -> Path:
     shutil.copy(folder / "data" / "chests" / "p0.png", scans / "chest.png")
     heart = make_heart(0)[0]
     nib.save(nib.Nifti1Image(heart, np.diag([1.5, 1.5, 8, 1])), scans / "heart.nii.gz")
+    nib.save(nib.Nifti1Image(make_cine()[0], np.diag([1.5, 1.5, 8, 1])), scans / "cine.nii.gz")
     raw = make_raw_study(1, ("flair", "t1"), coarse=True)
     write_dicom(raw, scans / "study")
     for patient in ("p1", "p2"):  # of one content, so that the second one is found prepared

@@ -26,17 +26,21 @@ class PhaseDataset(Dataset):
     Args:
         data: the cases.
         transform: loads and prepares one item.
+        channels: names of the channels; only a single one can be a cine.
 
     """
 
-    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[[dict[str, Any]], Any]) -> None:
+    def __init__(
+        self, data: Sequence[dict[str, Any]], transform: Callable[[dict[str, Any]], Any], channels: Sequence[str]
+    ) -> None:
         self.cases = data
         self.transform = transform
+        self.may_be_cines = len(channels) == 1
 
     @cached_property
     def data(self) -> Items:
         """The list of all items."""
-        return [item for case in self.cases for item in _phases(case)]
+        return [item for case in self.cases for item in (_phases(case) if self.may_be_cines else [case])]
 
     def __len__(self) -> int:
         """Return the number of single frames and phases."""

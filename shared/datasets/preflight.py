@@ -65,7 +65,8 @@ def preflight(
         more: finds further problems of a case from its item, the words that name it, and its headers (empty for
             pictures).
         one_grid: the sequences of a case must lie on one grid; False where a preparation registers them.
-        cines: cases without labels may be cines, see `shared.preparation.cine`; their voxels are always read.
+        cines: cases without labels may be cines of the only channel, see `shared.preparation.cine`; their voxels are
+            always read.
 
     Raises:
         InputError: every problem, one line each. Without `strict`: the output folder cannot be used, or no case can.
@@ -77,7 +78,7 @@ def preflight(
     if pictures:
         check = _picture_check(labels, need_label, whole, empty, more)
     else:
-        check = _volume_check(channels, labels, need_label, whole, empty, one_grid, more, cines and not need_label)
+        check = _volume_check(channels, labels, need_label, whole, empty, one_grid, more, cines)
     found = _check_all(cases, check)
     folder = check_output_dir(output_dir, needed_mb=200)
     if strict or not cases:
@@ -147,7 +148,7 @@ def _volume_check(
 ) -> Check:
     def check(item: Mapping[str, Any], case: str) -> list[str]:
         problems: list[str] = []
-        if cines and (_is_cine(item.get("image"), case, problems) or problems):
+        if cines and len(channels) == 1 and _is_cine(item.get("image"), case, need_label, problems):
             return problems + (more(item, case, {}) if more else [])
         headers = _check_image(item.get("image"), channels, case, whole, one_grid, problems)
         header = next(iter(headers.values()), None)
@@ -252,10 +253,16 @@ def _check_image(
     return headers
 
 
-def _is_cine(image: Any, case: str, problems: list[str]) -> bool:
-    """Check a case that is a cine; return whether it is one that can be used."""
+def _is_cine(image: Any, case: str, need_label: bool, problems: list[str]) -> bool:
+    """Check a case if it is a cine; return whether it is one, be it usable or not."""
+    before = len(problems)
     opened = _attempt(problems, find_cine, image, case)
-    return opened is not None and _attempt(problems, load_cine, image, case) is not None
+    if opened is not None and need_label:
+        phases = f"a cine of {opened.shape[3]} phases"
+        problems.append(f"{case}: {phases}: training and evaluation take single frames with their labels")
+    elif opened is not None:
+        _attempt(problems, load_cine, image, case)
+    return opened is not None or len(problems) > before
 
 
 def _check_label(path: Any, image: Header | None, labels: Sequence[int] | None, where: str) -> MetaTensor | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from shared.core.errors import InputError
 from shared.core.messages import reason
+from shared.core.missing import is_missing
 from shared.io.affine import check_affine
 from shared.io.dicom_files import has_dicom
 from shared.io.memory import check_memory
@@ -24,8 +25,6 @@ from shared.preparation.cine_dicom import open_dicom_cine
 from shared.preparation.cine_files import find_phase_files, open_phase_files
 from shared.preparation.cine_nifti import open_nifti_cine
 from shared.preparation.cine_opened import OpenedCine
-
-COPIES = 4  # of the values in memory: those of the file, float32, and the checks
 
 
 class Cine(NamedTuple):
@@ -63,13 +62,13 @@ def find_cine(image: Any, where: str) -> OpenedCine | None:
         InputError: a cine that cannot be used, or a fourth axis that is not time; one line.
     """
     paths = [image] if isinstance(image, (str, os.PathLike)) else list(image or [])
-    if not paths:
+    if all(map(is_missing, paths)):
         return None
     shown = paths[0] if len(paths) == 1 else f"{len(paths)} files"
     opened = _attempt(lambda: _open(paths), f"{where}: {shown}")
     if opened is not None:
         _attempt(lambda: check_affine(opened.affine), f"{where}: {shown}")
-        _attempt(lambda: check_memory(math.prod(opened.shape) * COPIES // 16), f"{where}: {shown}")
+        _attempt(lambda: check_memory(math.prod(opened.shape)), f"{where}: {shown}")
     return opened
 
 

@@ -71,9 +71,11 @@ def _headers(folder: Path) -> list[pydicom.Dataset]:
     found = []
     for file in dicom_files(folder):
         piece = as_plain_slice(read_dicom(file, stop_before_pixels=True))
-        if piece.get("Modality") != SEGMENTATION and int(piece.get("NumberOfFrames") or 1) == 1:
+        if piece.get("Modality") != SEGMENTATION:
             piece.filename = str(file)
             found.append(piece)
+    if len(found) > 1 and any(int(piece.get("NumberOfFrames") or 1) > 1 for piece in found):
+        raise ValueError("it holds files of several frames: export the cine as classic DICOM, one file per image")
     return found
 
 

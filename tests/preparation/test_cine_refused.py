@@ -8,7 +8,7 @@ import pytest
 
 from shared.preparation.cine_load import load_cine
 from tests.bundles.running import input_error
-from tests.making import make_cine, oblique, save_cine
+from tests.making import make_cine, oblique, save_cine, save_frames
 
 IMAGE = make_cine()[0]
 AFFINE = np.diag([1.5, 1.5, 8.0, 1])
@@ -155,6 +155,15 @@ def test_pixels_that_are_cut_short(tmp_path):
             piece.PixelData = piece.PixelData[:100]
 
     assert "cut short" in line_of(save_cine(tmp_path / "dicom", IMAGE, AFFINE, edit=cut))
+
+
+def test_files_of_several_frames(tmp_path):
+    for number in range(2):
+        save_frames(tmp_path / "made" / f"slice{number}.dcm", IMAGE[..., number], AFFINE)
+    (tmp_path / "dicom").mkdir()
+    for file in (tmp_path / "made").glob("*.dcm"):
+        file.rename(tmp_path / "dicom" / file.name)
+    assert "one file per image" in line_of(str(tmp_path / "dicom"))
 
 
 def save_files(folder, names):

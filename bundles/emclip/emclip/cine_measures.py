@@ -13,7 +13,8 @@ from shared.results.measures import Measures, rounded
 # The labels of ACDC and M&Ms, on which the weights were trained, count papillary muscles and trabeculae as cavity.
 PAPILLARY = "in the cavity"
 MASS_CHANGE = 0.25  # of the muscle's mass between end diastole and end systole; muscle neither grows nor shrinks
-LEAP = 0.5  # of the curve's height, by which one phase may leave the middle of its two neighbours
+LEAP = 0.15  # of the curve's height, by which a phase may leave the middle of its neighbours beyond a quick heart
+SYSTOLE = 3 / 8  # of the heartbeat
 
 
 class Curves(NamedTuple):
@@ -109,7 +110,9 @@ def doubts(curves: Curves) -> list[str]:
             f"The myocardium changes from {before:g} to {after:g} {'mL' if curves.unit == 'ml' else 'voxels'} between "
             "end diastole and end systole, though muscle keeps its volume: look at the masks."
         )
-    leaps = np.abs(left[1:-1] - (left[:-2] + left[2:]) / 2) > LEAP * np.ptp(left)
-    for phase in np.flatnonzero(leaps & (np.ptp(left) > 0)) + 2:
+    bend = 1 - np.cos(np.pi / max(1.0, SYSTOLE * len(left)))  # twice that of a cosine with this many phases
+    away = np.abs(left[1:-1] - (left[:-2] + left[2:]) / 2)
+    worst = away >= np.maximum(np.r_[away[1:], 0], np.r_[0, away[:-1]])  # the neighbours of such a phase are away, too
+    for phase in np.flatnonzero(worst & (away > (LEAP + bend) * np.ptp(left))) + 2:
         found.append(f"Phase {phase} leaves the left ventricle's curve: look at its mask.")
     return found
