@@ -26,6 +26,8 @@ from pipeline import check
 from preparation_masks import measure_lesions
 from record import RESULTS, save, save_run
 
+from shared.core.errors import install_one_line_errors
+
 ALL = ("all",)
 SINGLE = ("flair", "t1", "t2")
 PARTS = {  # part -> data sets that it needs, and the sequences with which it is segmented, one after the other
@@ -116,4 +118,5 @@ def measure_raw(data: Path, inference: Inference) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    install_one_line_errors()
     fire.Fire(main)
