@@ -15,7 +15,7 @@ class OpenedVolume(NamedTuple):
         shape: (X, Y, Z), (X, Y, Z, M) or (X, Y, Z, 1, M).
         affine: 4 x 4, from voxel indices to RAS, mm.
         voxels: reads the array of that shape, intensities rescaled as the file says.
-        needs_reading: only reading the voxels shows whether they are NaN, damaged or can be decoded; the header does not.
+        needs_reading: only reading the voxels shows whether they are damaged, NaN or of a kind that cannot be decoded.
         step: difference between neighbouring values of a file that stores integers with a slope; else 0.
     """
 

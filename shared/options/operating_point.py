@@ -74,6 +74,7 @@ def operating_point(
     start = partial(ThresholdRun, root, [find_config(root, name) for name in ("train", "evaluate")] + extra, overrides)
 
     run = start(split)
+    report_run = None if report_split is None else start(report_split)  # so that a wrong name stops here
     sweep = run.sweep([[threshold] for threshold in GRID])
     names = run.region_names(len(sweep.regions))
     points = [fit_operating_point(name, cases, aim, limit) for name, cases in zip(names, sweep.regions, strict=True)]
@@ -105,8 +106,8 @@ def operating_point(
         _write(output, record)
         require(failed)
     record["options"] = " ".join(f"--{key} {quoted(value)}" for key, value in found.items())
-    if report_split is not None:
-        record["report"] = _report(start(report_split), names, found)
+    if report_run is not None:
+        record["report"] = _report(report_run, names, found)
     path = _write(output, record)
     last = {"picture": picture, "record": path, "option": record["options"]}
     last |= run.next_commands(found, extra, report_split)

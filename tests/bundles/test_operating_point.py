@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from shared.__main__ import operating_point
+from shared.options.threshold_run import ThresholdRun
 from tests.bundles.facts import BUNDLES
 from tests.bundles.running import PLAIN, ROOT, input_error, predictions, read_mask
 
@@ -98,6 +99,13 @@ class TestOneBundle:
     def options(self, prepared, tmp_path, monkeypatch) -> dict[str, Any]:
         monkeypatch.chdir(ROOT)
         return small(BUNDLES["tmca"], prepared.data("tmca"), prepared.weights("tmca"), tmp_path / "out")
+
+    def test_a_wrong_report_split_stops_before_the_cases_are_segmented(self, options, monkeypatch):
+        def sweep(*_: Any) -> None:
+            raise AssertionError("segmented")
+
+        monkeypatch.setattr(ThresholdRun, "sweep", sweep)
+        assert "split 'held_out' is missing" in input_error(operating_point, "tmca", report_split="held_out", **options)
 
     @pytest.mark.parametrize(
         ("given", "part"),
