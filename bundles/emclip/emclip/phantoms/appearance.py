@@ -49,7 +49,7 @@ def texture(rng: np.random.Generator, x: Array, y: Array, scale: float, stretch:
     return ndimage.map_coordinates(tile, places, np.float32, order=1, mode="grid-wrap")
 
 
-def _blend(image: Array, colour: Array, part: Array) -> Array:
+def blend(image: Array, colour: Array, part: Array) -> Array:
     """Lay `colour` (3,) or (3, H, W) over `image` (3, H, W) with the opacity `part` (H, W)."""
     return image + part * ((colour[:, None, None] if colour.ndim == 1 else colour) - image)
 
@@ -87,11 +87,11 @@ def _atrophy(rng: np.random.Generator, eye: Eye, image: Array, x: Array, y: Arra
     reach = np.clip(0.45 + 0.55 * facing, 0, 1) ** 1.3
     beta = look.beta * reach * (1 + 0.2 * rough)
     part = sigmoid((1 + beta - rho) / 0.03) * np.clip(beta / 0.04, 0, 1)
-    image = _blend(image, look.beta_tint[:, None, None] * (1 + 0.06 * (speckle + rough)), 0.9 * part)
+    image = blend(image, look.beta_tint[:, None, None] * (1 + 0.06 * (speckle + rough)), 0.9 * part)
     alpha = look.alpha * np.clip(0.2 + 0.8 * facing, 0, 1) * (1 + 0.4 * rough)
     rim = sigmoid((1 + beta + alpha - rho) / 0.06) * sigmoid((rho - 1 - beta) / 0.03) * np.clip(alpha / 0.08, 0, 1)
     dark = look.darkness * np.clip(0.8 + 0.25 * speckle, 0, 1) * rim
-    return _blend(image, 0.35 * look.retina + np.float32(0.015), dark)
+    return blend(image, 0.35 * look.retina + np.float32(0.015), dark)
 
 
 def _disc(rng: np.random.Generator, eye: Eye, image: Array, x: Array, y: Array, rho: Array) -> Array:
@@ -106,11 +106,11 @@ def _disc(rng: np.random.Generator, eye: Eye, image: Array, x: Array, y: Array, 
     depth = sigmoid((1 - cup_rho) / slope * 1.2)
     pores = np.clip(texture(rng, x, y, 0.06) - 0.6, 0, 1.5) * sigmoid((0.6 - cup_rho) / 0.1)
     floor = look.cup[:, None, None] * (1 + 0.03 * cloud - 0.07 * pores + 0.06 * np.clip(1 - cup_rho, 0, 1))
-    tissue = _blend(rim, floor, depth)
+    tissue = blend(rim, floor, depth)
     tissue = tissue * (1 - 0.06 * np.exp(-(((cup_rho - 1.05) / 0.12) ** 2)))  # shadow at the wall
     ring = np.exp(-(((rho - 0.99) / 0.025) ** 2)) * np.clip(0.4 + 0.8 * np.cos(np.arctan2(y, x)), 0, 1)
     part = sigmoid((1 - rho) / look.edge)
-    return _blend(image, tissue, part) + look.ring * ring * np.array([0.8, 0.8, 0.55], np.float32)[:, None, None]
+    return blend(image, tissue, part) + look.ring * ring * np.array([0.8, 0.8, 0.55], np.float32)[:, None, None]
 
 
 def _haemorrhages(rng: np.random.Generator, number: int, image: Array, x: Array, y: Array, rho: Array) -> Array:
@@ -122,7 +122,7 @@ def _haemorrhages(rng: np.random.Generator, number: int, image: Array, x: Array,
         along, across = dx * np.cos(direction) + dy * np.sin(direction), dy * np.cos(direction) - dx * np.sin(direction)
         size = rng.uniform(0.05, 0.13)
         far = np.hypot(along / (size * (2.4 if flame else 1)), across / (size * (0.6 if flame else 1)))
-        image = _blend(image, BLOOD, 0.8 * sigmoid((1 - far + 0.2 * texture(rng, x, y, 0.07)) / 0.15))
+        image = blend(image, BLOOD, 0.8 * sigmoid((1 - far + 0.2 * texture(rng, x, y, 0.07)) / 0.15))
     return image
 
 
@@ -132,7 +132,7 @@ def _exudates(rng: np.random.Generator, groups: int, image: Array, x: Array, y: 
         direction, away = rng.uniform(0, 2 * np.pi), rng.uniform(1.6, 3.2)
         far = np.hypot(x - away * np.cos(direction), y - away * np.sin(direction)) / rng.uniform(0.25, 0.6)
         spots = texture(rng, x, y, 0.09) - 0.9 - 1.5 * far**2
-        image = _blend(image, EXUDATE, 0.8 * sigmoid(spots / 0.1) * (rho > 1.1))
+        image = blend(image, EXUDATE, 0.8 * sigmoid(spots / 0.1) * (rho > 1.1))
     return image
 
 

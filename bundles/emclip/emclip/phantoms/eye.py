@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emclip.phantoms.vessels import Vessel, grow_vessels
+from emclip.phantoms.vessels import REACH, Vessel, grow_vessels
 
 Array = np.ndarray
 
@@ -162,8 +162,8 @@ def _look(rng: np.random.Generator) -> Look:
     )
 
 
-def draw_eye(rng: np.random.Generator) -> Eye:
-    """Draw one eye; the same stream gives the same eye."""
+def draw_eye(rng: np.random.Generator, reach: float = REACH) -> Eye:
+    """Draw one eye with vessels to `reach` disc radii; the same stream gives the same eye."""
     shape, tree, look, texture = rng.spawn(4)
     disc, cup = _outlines(shape)
-    return Eye(disc, cup, grow_vessels(tree, disc.rho, cup), _look(look), int(texture.integers(2**63)))
+    return Eye(disc, cup, grow_vessels(tree, disc.rho, cup, reach), _look(look), int(texture.integers(2**63)))

@@ -61,11 +61,12 @@ def _grow(
     half_width: float,
     artery: bool,
     bare: float,
+    reach: float,
     depth: int = 0,
 ) -> None:
     """Add a vessel along `points` and its branches, which start at least `bare` radii from the disc's centre."""
     away = np.hypot(points[:, 0], points[:, 1])
-    points = points[: int(np.argmax(away > REACH)) or len(points)]
+    points = points[: int(np.argmax(away > reach)) or len(points)]
     number = rng.poisson(0.55 * STEP * len(points)) if depth < 3 and len(points) > 8 else 0
     places = np.sort(rng.integers(3, max(len(points) - 3, 4), number))
     places = places[np.hypot(*points[places].T) > bare] if number else places
@@ -79,9 +80,9 @@ def _grow(
         ahead = points[min(place + 1, len(points) - 1)] - points[place - 1]
         side = rng.choice([-1, 1])
         heading = np.arctan2(ahead[1], ahead[0]) + side * rng.uniform(0.4, 1.1)
-        length = rng.uniform(0.6, 1.0) * min(REACH, 60 * width)
+        length = rng.uniform(0.6, 1.0) * min(reach, 60 * width)
         line = _walk(rng, points[place], heading, -side * rng.uniform(0.0, 0.25), length, 0.0)
-        _grow(rng, out, line, width, artery, bare, depth + 1)
+        _grow(rng, out, line, width, artery, bare, reach, depth + 1)
     taper = np.clip((len(points) - np.arange(len(points))) / 12, 0.3, 1) if half_width < 0.03 else 1.0
     out.append(Vessel(points, half_width * share * taper, artery))
 
@@ -98,17 +99,19 @@ def _bend(points: Array, cup: Curve, kink: float, steep: float) -> Array:
     return points + along * (kink * over * fade)[:, None] + spoke * (steep * wall)[:, None]
 
 
-def grow_vessels(rng: np.random.Generator, disc_rho: Callable[[Array, Array], Array], cup: Curve) -> list[Vessel]:
-    """Draw the vessels of one eye, thin ones first, which is the order of painting."""
+def grow_vessels(
+    rng: np.random.Generator, disc_rho: Callable[[Array, Array], Array], cup: Curve, reach: float = REACH
+) -> list[Vessel]:
+    """Draw the vessels of one eye to `reach` disc radii, thin ones first, which is the order of painting."""
     vessels: list[Vessel] = []
     trunk = np.array([-rng.uniform(0.02, 0.4), rng.normal(0, 0.06)])  # on the nasal side of the centre
     bulk = rng.uniform(*MAIN_HALF_WIDTH)
     shift = rng.normal(0, 6)
 
-    def start(heading: float, width: float, artery: bool, turn: float, swing: float, length: float = 2 * REACH) -> None:
+    def start(heading: float, width: float, artery: bool, turn: float, swing: float, length: float = 2 * reach) -> None:
         root = trunk + rng.normal(0, [0.06, 0.1])
         line = _bend(_walk(rng, root, heading, turn, length, swing), cup, rng.normal(0, 0.07), rng.uniform(-0.02, 0.1))
-        _grow(rng, vessels, line, width, artery, 0.8 if width > 0.03 else 1.1)
+        _grow(rng, vessels, line, width, artery, 0.8 if width > 0.03 else 1.1, reach)
 
     for degrees, turn in ARCADES:
         for artery in (False, True):
