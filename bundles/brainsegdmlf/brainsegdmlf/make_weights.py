@@ -56,7 +56,7 @@ class Stage:
 
 STAGES = {
     "phantoms": Stage(7000, 3e-3, {"phantoms": 1}),
-    "mixture": Stage(4000, 1.5e-3, {"phantoms": 4, "slices": 2, "patients": 2}),
+    "mixture": Stage(3500, 2e-3, {"phantoms": 3, "slices": 3, "patients": 2}),
 }
 BATCH = 8  # patches
 WARM_UP = 200  # steps
