@@ -15,7 +15,7 @@ PIECES = ["KeepCommonPieced", "KeepLargestConnectedComponentd"]
     [
         ({}, PIECES),
         ({"convex": ["optic disc"]}, [*PIECES, "ConvexHulld"]),
-        ({"cavity_and_wall": ["optic cup", "optic disc"]}, ["KeepWalledd", *PIECES]),
+        ({"cavity_and_wall": ["optic cup", "optic disc"]}, [PIECES[0], "CavityInWalld", PIECES[1]]),
         ({"drawn_size": {"optic cup": 0.9}}, [*PIECES, "DrawnSized"]),
         ({"largest_component": False}, []),
         ({"largest_component": False, "convex": ["optic disc"], "cavity_and_wall": ["optic cup", "optic disc"]}, []),

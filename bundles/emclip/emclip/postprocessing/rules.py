@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from monai.transforms import KeepLargestConnectedComponentd, MapTransform
 
+from emclip.postprocessing.cavity import CavityInWalld
 from emclip.postprocessing.convex import ConvexHulld
 from emclip.postprocessing.drawn_size import DrawnSized
-from emclip.postprocessing.pieces import KeepCommonPieced, KeepWalledd
+from emclip.postprocessing.pieces import KeepCommonPieced
 
 
 def shape_rules(
@@ -22,9 +23,9 @@ def shape_rules(
 
     Args:
         structures: names of the channels of ``pred``.
-        largest_component: keep one piece of all structures together, and one of each; False also leaves out the rules
-            for `cavity_and_wall` and `convex`.
-        cavity_and_wall: a cavity and the wall that must surround it.
+        largest_component: keep one piece of all structures together, and one of each except the cavity; False also
+            leaves out the rules for `cavity_and_wall` and `convex`.
+        cavity_and_wall: a cavity and the wall inside which it is kept.
         convex: structures that become their convex hull.
         drawn_size: factor per structure by which its size changes.
 
@@ -34,10 +35,11 @@ def shape_rules(
     names = list(structures)
     rules: list[MapTransform] = []
     if largest_component:
-        if cavity_and_wall:
-            rules.append(KeepWalledd("pred", structures=names, cavity_and_wall=cavity_and_wall))
         rules.append(KeepCommonPieced("pred"))
         channels = list(range(len(names)))
+        if cavity_and_wall:
+            rules.append(CavityInWalld("pred", structures=names, cavity_and_wall=cavity_and_wall))
+            channels.remove(names.index(cavity_and_wall[0]))  # its largest piece may be the aorta
         rules.append(KeepLargestConnectedComponentd("pred", channels, is_onehot=True, independent=True))
         if convex:
             rules.append(ConvexHulld("pred", structures=names, convex=convex))
