@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emclip.measures import MYOCARDIAL_DENSITY
-from shared.results.measures import Measures, rounded
+from shared.results.measures import Measures, Spacing, rounded
 
 # The labels of ACDC and M&Ms, on which the weights were trained, count papillary muscles and trabeculae as cavity.
 PAPILLARY = "in the cavity"
 MASS_CHANGE = 0.25  # of the muscle's mass between end diastole and end systole; muscle neither grows nor shrinks
 LEAP = 0.15  # of the curve's height, by which a phase may leave the middle of its neighbours beyond a quick heart
 SYSTOLE = 3 / 8  # of the heartbeat
+JUMP_MM = 4.0  # of the heart between two phases; from end diastole to end systole ACDC's hearts move by 7 mm at most
+LEAST_VOXELS = 50  # of the heart in a slice, to find its centre
 
 
 class Curves(NamedTuple):
@@ -116,3 +118,32 @@ def doubts(curves: Curves) -> list[str]:
     for phase in np.flatnonzero(worst & (away > (LEAP + bend) * np.ptp(left))) + 2:
         found.append(f"Phase {phase} leaves the left ventricle's curve: look at its mask.")
     return found
+
+
+def jumps(labels: np.ndarray, spacing: Spacing) -> list[str]:
+    """Return between which phases the heart as a whole moves, one sentence each.
+
+    Args:
+        labels: (X, Y, Z, T), 0 is background.
+        spacing: distance between voxels in mm; None if unknown, which finds nothing.
+    """
+    if spacing is None:
+        return []
+    found, centres = [], _centres(labels > 0) * np.array(spacing[:2])
+    for phase, steps in enumerate(np.diff(centres, axis=1).swapaxes(0, 1), 1):  # (slices, 2)
+        steps = steps[np.isfinite(steps).all(axis=1)]
+        away = float(np.hypot(*np.median(steps, axis=0))) if len(steps) else 0.0
+        if away > JUMP_MM:
+            found.append(
+                f"The heart moves by {away:.0f} mm between phases {phase} and {phase + 1} (two breath-holds?): "
+                "do not trust the curve."
+            )
+    return found
+
+
+def _centres(heart: np.ndarray) -> np.ndarray:
+    """Return the centre of the heart in each slice and phase (Z, T, 2), in voxels; NaN where there is little of it."""
+    size = heart.sum(axis=(0, 1), dtype=float)
+    places = [np.arange(length, dtype=float) for length in heart.shape[:2]]
+    sums = np.stack([np.einsum("xyzt,x->zt", heart, places[0]), np.einsum("xyzt,y->zt", heart, places[1])], axis=-1)
+    return sums / np.where(size < LEAST_VOXELS, np.nan, size)[..., None]

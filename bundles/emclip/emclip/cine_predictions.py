@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from emclip.cine_curve import save_curve
 from emclip.cine_loop import save_loop
-from emclip.cine_measures import Curves, curves_of, doubts, measure_cine
+from emclip.cine_measures import Curves, curves_of, doubts, jumps, measure_cine
 from shared.datasets.phases import PHASES
 from shared.datasets.studies import notes_of, source_of
 from shared.io.masks import save_phases
@@ -92,7 +92,7 @@ class CinePredictionHandler(PredictionHandler):
         self.done.add(case_id)
 
     def _curves(self, item: Mapping[str, Any], labels: np.ndarray, cine: Cine) -> Curves | None:
-        """Measure every phase; None where nothing, or something other than a heart, is measured."""
+        """Measure every phase and note where the heart jumps; None where no heart is measured."""
         if self.measure is None:
             return None
         measure = self.measure
@@ -100,6 +100,7 @@ class CinePredictionHandler(PredictionHandler):
 
         def every_phase(_: np.ndarray, spacing: Spacing) -> Measures:
             phases.extend(measure(labels[..., phase], spacing) for phase in range(labels.shape[3]))
+            self.notes += jumps(labels, spacing)
             return {}
 
         self._measures(

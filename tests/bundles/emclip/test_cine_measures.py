@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from emclip.cine_loop import GREYS, MOST_BYTES, MOST_FRAMES, save_loop
-from emclip.cine_measures import Curves, curves_of, doubts, measure_cine
+from emclip.cine_measures import Curves, curves_of, doubts, jumps, measure_cine
 from emclip.measures import heart
 from PIL import Image
 
@@ -59,6 +59,16 @@ def test_a_phase_that_leaves_the_curve_is_named(count):
     assert doubts(smooth._replace(left=left.tolist())) == [
         f"Phase {count - 3} leaves the left ventricle's curve: look at its mask."
     ]
+
+
+def test_a_heart_that_moves_between_two_phases_is_named():
+    label = make_cine(16)[1]
+    assert jumps(label, (1.5, 1.5, 8)) == [], "it contracts in its place"
+    label[..., 9:] = np.roll(label[..., 9:], (3, 4), axis=(0, 1))
+    assert [note[:59] for note in jumps(label, (1.5, 1.5, 8))] == [
+        "The heart moves by 8 mm between phases 9 and 10 (two breath-h"[:59]
+    ]
+    assert jumps(label, None) == []
 
 
 def test_a_loop_shows_every_phase_with_its_contours(tmp_path):
