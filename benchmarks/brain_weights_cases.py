@@ -91,7 +91,9 @@ def chronic(data: Path, inference: Inference) -> Iterator[Case]:
 def healthy(data: Path, inference: Inference) -> Iterator[Case]:
     """Yield phantoms without lesions, every second one with artefacts."""
     for number in range(HEALTHY):
-        yield _phantom(data, inference, 200 + number, "phantoms, no lesion", lesions=False, rough=number % 2 > 0)
+        rough = number % 2 > 0
+        source = f"{'with' if rough else 'without'} artefacts"
+        yield _phantom(data, inference, 200 + number, source, lesions=False, rough=rough)
 
 
 def skull(data: Path, inference: Inference) -> Iterator[Case]:

@@ -145,7 +145,8 @@ def raw_study(rows: Rows) -> list[list[str]]:
 
 def without_lesions(rows: Rows) -> list[list[str]]:
     """Return number and volume of false lesions in heads that have none: mean and worst."""
-    table = [["heads", "false lesions, mean", "mL, mean", "false lesions, worst", "mL, worst"]]
-    if rows:
-        table.append([str(len(rows)), *false_lesions(rows, np.mean), *false_lesions(rows, np.max)])
+    table = [["heads", "number", "false lesions, mean", "mL, mean", "false lesions, worst", "mL, worst"]]
+    groups = {source: group for (source, _), group in grouped(rows).items()}
+    for name, group in {**groups, "all": rows}.items() if rows else ():
+        table.append([name, str(len(group)), *false_lesions(group, np.mean), *false_lesions(group, np.max)])
     return table

@@ -88,10 +88,12 @@ def test_the_report_marks_patients_of_the_training_and_shows_what_was_measured()
     assert [line for line in text.splitlines() if line.startswith("## ")] == HEADINGS
 
 
-def test_the_report_gives_the_worst_healthy_head():
-    parts = {"healthy": [row(false_ml=[]), row(false_ml=[0.5, 1.5])]}
+def test_the_report_gives_the_worst_healthy_head_of_each_kind():
+    parts = {"healthy": [row("clean", false_ml=[]), row("clean", false_ml=[1, 2]), row("rough", false_ml=[4])]}
     text = tables.report({"settings": {}, "seen": [], "parts": parts})
-    assert "| 2 | 1.0 | 1.00 | 2.0 | 2.00 |" in text
+    assert "| clean | 2 | 1.0 | 1.50 | 2.0 | 3.00 |" in text
+    assert "| rough | 1 | 1.0 | 4.00 | 1.0 | 4.00 |" in text
+    assert "| all | 3 | 1.0 | 2.33 | 2.0 | 4.00 |" in text
 
 
 def test_the_loss_of_the_preparation_is_that_of_the_same_heads():
