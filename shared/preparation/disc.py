@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.networks.nets import UNet
 from scipy import ndimage
 from torch.nn.functional import interpolate, pad
@@ -99,6 +100,7 @@ def find_disc(picture: torch.Tensor, network: DiscProbability) -> Disc | None:
     Returns:
         The disc that the network is most sure of; None if there is none.
     """
+    picture = picture.as_tensor() if isinstance(picture, MetaTensor) else picture
     height, width = picture.shape[1:]
     rows, columns = height / 2, width / 2
     faint = _look(picture, rows, columns, max(height, width), network, FAINT)

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import Crop, InvertibleTransform, MapTransform
 from tqdm import tqdm
 
 from shared.core.errors import InputError
 from shared.core.messages import nearest
+from shared.io.picture_files import load_picture
 from shared.preparation.disc import Disc, find_disc, load_disc_network
 from shared.preparation.load import META
 
-PREPARE = ("auto", "off")
+PREPARE = ("auto", "off", None)
 
 
 class CropToDiscd(MapTransform, InvertibleTransform):
@@ -30,8 +30,8 @@ class CropToDiscd(MapTransform, InvertibleTransform):
     Args:
         keys: of the photograph, (3, H, W) in [0, 1], then of what is cropped in the same way, such as its label.
         weights: file of the weights of `shared.preparation.disc.DiscProbability`.
-        prepare: "auto" finds the disc and decides; "off" leaves every picture as it is.
-        warn: with "off", print a line where a picture looks like a whole photograph.
+        prepare: "auto" finds the disc and decides; "off" leaves every picture as it is, and prints a line where it
+            looks like a whole photograph; None leaves every picture as it is, for images of something else.
         case_key: key of the case's identifier, for messages.
         allow_missing_keys: skip absent keys instead of raising.
 
@@ -46,17 +46,15 @@ class CropToDiscd(MapTransform, InvertibleTransform):
         self,
         keys: KeysCollection,
         weights: str | os.PathLike,
-        prepare: str = "auto",
-        warn: bool = True,
+        prepare: str | None = "auto",
         case_key: str = "case_id",
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         if prepare not in PREPARE:
-            raise InputError(f"prepare is {prepare!r}: {nearest(str(prepare), PREPARE)}")
+            raise InputError(f"prepare is {prepare!r}: {nearest(str(prepare), PREPARE[:2])}")
         self.weights = Path(weights)
         self.prepare = prepare
-        self.warn = warn
         self.case_key = case_key
         self.cropper = Crop()
 
@@ -72,7 +70,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
                 box = disc.box(height, width)
                 record = _record(disc, box)
                 tqdm.write(f"{case}: {record['steps'][0]}")
-        elif self.warn:
+        elif self.prepare == "off":
             self._warn_of_whole(image, case)
         for key in self.key_iterator(result):
             # A crop to the whole picture also leaves a trace: the inverse always finds one.
@@ -88,8 +86,27 @@ class CropToDiscd(MapTransform, InvertibleTransform):
             result[key] = self.cropper.inverse(result[key])
         return result
 
+    def problems(self, path: Any, case: str) -> list[str]:
+        """Return the line that refuses a photograph without disc, if this is one; a file that cannot be read has none.
+
+        Args:
+            path: of the photograph.
+            case: begins the line.
+        """
+        if self.prepare != "auto":
+            return []
+        try:
+            picture = load_picture(path, case)
+        except InputError:  # the check of the file says it
+            return []
+        try:
+            require_disc(picture, self.weights, case)
+        except InputError as error:
+            return [str(error)]
+        return []
+
     def _warn_of_whole(self, image: torch.Tensor, case: str) -> None:
-        disc = find_disc(image.as_tensor() if isinstance(image, MetaTensor) else image, load_disc_network(self.weights))
+        disc = find_disc(image, load_disc_network(self.weights))
         if disc is not None and disc.is_in_whole_photograph(*image.shape[1:]):
             tqdm.write(
                 f"{case}: warning: looks like a whole photograph, which the weights do not know: --prepare auto crops "
@@ -103,8 +120,7 @@ def require_disc(image: torch.Tensor, weights: Path, case: str) -> Disc:
     Raises:
         InputError: there is none; one line with the case.
     """
-    picture = image.as_tensor() if isinstance(image, MetaTensor) else image
-    disc = find_disc(picture, load_disc_network(weights))
+    disc = find_disc(image, load_disc_network(weights))
     if disc is None:
         raise InputError(
             f"{case}: no optic disc was found: give a photograph of the back of the eye that shows it, or --prepare "

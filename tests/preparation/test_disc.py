@@ -13,6 +13,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Resized
+from PIL import Image
 
 from shared.core.errors import InputError
 from shared.preparation import disc_crop
@@ -161,7 +162,7 @@ def test_off_leaves_the_picture_and_warns_of_a_whole_one(crop, capsys, place, li
     result = crop(prepare="off")({"image": meta(picture)})
     assert torch.equal(result["image"].as_tensor(), picture)
     assert capsys.readouterr().out.count("--prepare auto") == lines
-    crop(prepare="off", warn=False)({"image": meta(picture)})
+    assert torch.equal(crop(prepare=None)({"image": meta(picture)})["image"].as_tensor(), picture)
     assert capsys.readouterr().out == ""
 
 
@@ -175,3 +176,14 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InputError, match="finder of the optic disc"):
         load_disc_network(tmp_path / "disc.pt")
     assert sum(p.numel() for p in DiscProbability().parameters()) < 400_000
+
+
+def test_the_check_before_a_run_finds_what_the_run_refuses(crop, tmp_path):
+    for name, picture in (("eye", photograph(*PLACES[3])), ("other", torch.full((3, 50, 60), 0.5))):
+        pixels = (255 * picture.numpy()).astype(np.uint8).transpose(1, 2, 0)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    assert crop().problems(tmp_path / "eye.png", "case eye") == []
+    (line,) = crop().problems(tmp_path / "other.png", "case other")
+    assert line.startswith("case other: no optic disc was found")
+    assert crop(prepare="off").problems(tmp_path / "other.png", "case other") == []
+    assert crop().problems(tmp_path / "absent.png", "case absent") == []

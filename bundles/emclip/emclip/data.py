@@ -18,6 +18,7 @@ from shared.datasets import cases
 from shared.datasets import preflight as checks
 from shared.datasets.case_names import check_name, qualify, tell_apart
 from shared.datasets.datalist import Items, expand_datalist, read_datalist
+from shared.preparation.disc_crop import CropToDiscd
 
 SOURCE, UNSEEN = "source", "unseen"  # default domains, for cases without one
 
@@ -26,14 +27,22 @@ load_input = partial(cases.load_input, maker=make_fundus_phantoms)
 
 
 def preflight(
-    items: Sequence[Items], structures: Mapping[str, Any], sentences: Sequence[str], *arguments: Any, **options: Any
+    items: Sequence[Items],
+    structures: Mapping[str, Any],
+    sentences: Sequence[str],
+    *arguments: Any,
+    fitting: Sequence[Any] = (),
+    **options: Any,
 ) -> None:
     """Check the structures and their sentences, then what `shared.datasets.preflight.preflight` checks.
+
+    Where images are read to their end, a photograph in which the optic disc is not found is a problem, too.
 
     Args:
         items: lists of cases.
         structures: by name; ``labelled`` of a case may name no other.
         sentences: one for the background, then one per structure.
+        fitting: the transforms that fit an image to the network, among them perhaps the search for the disc.
         arguments, options: further ones of `shared.datasets.preflight.preflight`.
 
     Raises:
@@ -46,12 +55,16 @@ def preflight(
             "one per structure, in their order"
         )
 
-    def check_labelled(item: Mapping[str, Any], case: str, headers: Mapping[str, Any]) -> list[str]:
+    whole = options.get("labels") is not None if options.get("whole") is None else options["whole"]
+    crops = [step for step in fitting if whole and isinstance(step, CropToDiscd)]
+
+    def check_case(item: Mapping[str, Any], case: str, headers: Mapping[str, Any]) -> list[str]:
         labelled = ensure_tuple(item.get("labelled") or ())
         wrong = [name for name in labelled if not isinstance(name, str) or name not in structures]
-        return [f"{case}: labelled names {wrong[0]!r}, which is not a structure: choose from {known}"] if wrong else []
+        found = [f"{case}: labelled names {wrong[0]!r}, which is not a structure: choose from {known}"] if wrong else []
+        return found + [line for crop in crops for line in crop.problems(item.get("image"), case)]
 
-    checks.preflight(items, *arguments, **{**options, "more": check_labelled})
+    checks.preflight(items, *arguments, **{**options, "more": check_case})
 
 
 def load_source(
