@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,36 +61,40 @@ class CinePredictionHandler(PredictionHandler):
         labels = np.stack([self._masks[phase] for phase in range(len(self._masks))], axis=-1)
         self.notes = notes_of(asked)
         prediction = save_phases(labels, cine.affine, cine.source, cine.step_s, self.output_dir, name)
-        numbered = np.zeros_like(labels)
-        for number, value in enumerate(self.class_values, 1):
-            numbered[labels == value] = number
         curves = self._curves(asked, labels, cine)
-        measures = None if curves is None else measure_cine(curves)
-        files, words = {}, {}
+        measures, files = None, {}
         if curves is not None:
             self.notes += doubts(curves)
-            words = {curves.end_diastole: "ED", curves.end_systole: "ES"}
+            measures = measure_cine(curves)
             files["curve"] = save_curve(prediction.with_name(f"{name}_curve.png"), curves, name)
-        overlay = None
         if self.overlays:
-            for phase, word in words.items() or {0: ""}.items():
-                kind = "overlay" if overlay is None else f"overlay_{word.lower()}"
-                title = f"{name}   {word} phase {phase + 1} of {labels.shape[3]}"
-                drawn = save_overlay(
-                    prediction.with_name(f"{name}_{kind}.png"),
-                    MetaTensor(torch.from_numpy(cine.voxels[None, ..., phase]), affine=torch.from_numpy(cine.affine)),
-                    numbered[..., phase],
-                    title=title,
-                    names=self.class_names,
-                )
-                overlay = overlay or drawn
-                files |= {} if kind == "overlay" else {kind: drawn}
-            target = prediction.with_name(f"{name}_loop.gif")
-            files["loop"] = save_loop(target, cine.voxels, numbered, cine.affine, cine.step_s, words)
+            files |= self._pictures(labels, cine, curves, prediction, name)
+        overlay = files.pop("overlay", None)
         if self.dicom_seg is not None and cine.from_dicom:
             self.notes.append(NO_DICOM_SEG)
         self.index.add(name, source_of(asked), prediction, overlay, measures=measures, warnings=self.notes, files=files)
         self.done.add(case_id)
+
+    def _pictures(
+        self, labels: np.ndarray, cine: Cine, curves: Curves | None, prediction: Path, name: str
+    ) -> dict[str, Path]:
+        """Draw the loop, and end diastole and end systole; the first phase where no heart was measured."""
+        numbered = np.zeros_like(labels)
+        for number, value in enumerate(self.class_values, 1):
+            numbered[labels == value] = number
+        words = {} if curves is None else {curves.end_diastole: "ED", curves.end_systole: "ES"}
+        loop = prediction.with_name(f"{name}_loop.gif")
+        files = {"loop": save_loop(loop, cine.voxels, numbered, cine.affine, cine.step_s, words)}
+        for phase, word in (words or {0: "first"}).items():
+            kind = f"overlay_{word.lower()}" if files.get("overlay") else "overlay"
+            files[kind] = save_overlay(
+                prediction.with_name(f"{name}_{kind}.png"),
+                MetaTensor(torch.from_numpy(cine.voxels[None, ..., phase]), affine=torch.from_numpy(cine.affine)),
+                numbered[..., phase],
+                title=f"{name}   {word}, phase {phase + 1} of {labels.shape[3]}",
+                names=self.class_names,
+            )
+        return files
 
     def _curves(self, item: Mapping[str, Any], labels: np.ndarray, cine: Cine) -> Curves | None:
         """Measure every phase and note where the heart jumps; None where no heart is measured."""
