@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import SegResNet, UNet
+from monai.transforms import RemoveSmallObjects
 from monai.utils import set_determinism
 from pipeline import bundle_config, check, real_images, train_for
 from record import RESULTS, save, save_run, saved_runs
@@ -31,6 +32,7 @@ FOLDER = RESULTS / "brain_lgg64"
 CHANNELS = ["flair", "t1", "t1post"]
 PARTS = ("training", "validation")  # lists of the data set whose patients are divided into folds
 FOLDS, SEEDS = 5, 3
+SMALLEST = (5, 10, 20, 50)  # voxels; pieces of a mask that are smaller are removed
 FIGURES = ("dice", "hd95_mm", "lesion_recall", "lesion_precision", "lesion_f1")
 LABELS = {
     "ours": "BrainSegDMLF",
@@ -115,6 +117,8 @@ def measure(parser: ConfigParser, network: torch.nn.Module, fold: int) -> dict[s
     """Measure a fold with all sequences, without each sequence, and the patients of no fold, who lack a sequence."""
     cases = list(parser.get_parsed_content("validate#dataset"))
     results: dict[str, Any] = {"complete": evaluate(parser, network, cases)}
+    for size in SMALLEST:
+        results[f"pieces of {size}"] = evaluate(parser, network, cases, smallest=size)
     for index, name in enumerate(CHANNELS):
         results[f"without {name}"] = evaluate(parser, network, cases, missing=index)
     fresh = config("ours", fold)
@@ -124,9 +128,18 @@ def measure(parser: ConfigParser, network: torch.nn.Module, fold: int) -> dict[s
 
 
 def evaluate(
-    parser: ConfigParser, network: torch.nn.Module, cases: list[Any], missing: int | None = None
+    parser: ConfigParser, network: torch.nn.Module, cases: list[Any], missing: int | None = None, smallest: int = 0
 ) -> dict[str, list[float]]:
-    """Segment whole volumes and return each figure of `FIGURES` per patient, on the grid of the files."""
+    """Segment whole volumes and return each figure of `FIGURES` per patient, on the grid of the files.
+
+    Args:
+        parser: the bundle's config.
+        network: the network.
+        cases: volumes after the transforms of validation.
+        missing: index of a sequence to leave out.
+        smallest: voxels of the smallest piece of a mask that is kept.
+    """
+    keep = RemoveSmallObjects(smallest, connectivity=3)
     inferer, post = parser.get_parsed_content("validate#inferer"), parser.get_parsed_content("validate#postprocessing")
     network.eval()
     rows = []
@@ -139,7 +152,8 @@ def evaluate(
             case["pred"] = inferer(case["image"][None], network)[0]  # a MetaTensor, as Invertd needs
         done = post(case)
         spacing = [float(v) for v in done["label"].pixdim]
-        rows.append(case_metrics(done["pred"], done["label"], spacing, ["lesion"], channel_wise=True)["lesion"])
+        mask = keep(done["pred"]) if smallest else done["pred"]
+        rows.append(case_metrics(mask, done["label"], spacing, ["lesion"], channel_wise=True)["lesion"])
     return {figure: [round(float(row[figure]), 4) for row in rows] for figure in FIGURES}
 
 
