@@ -5,7 +5,6 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
-from emclip.postprocessing.convex import ConvexHulld
 from emclip.postprocessing.drawn_size import DrawnSized
 
 from tests.bundles.emclip.facts import BUNDLE
@@ -80,26 +79,6 @@ def test_a_structure_is_one_piece_unless_told_otherwise(config, where, kept):
 
 
 @of_both_configs
-@pytest.mark.parametrize(
-    ("overrides", "hulls"),
-    [
-        ({}, [0]),
-        ({"convex": ["optic disc", "optic cup"]}, [0, 1]),
-        ({"convex": None}, None),
-        ({"convex": "null"}, None),  # as a command line delivers it
-        ({"largest_component": False}, None),
-        ({"structures": {"polyp": [100]}, "structure_values": [1]}, None),
-    ],
-)
-def test_the_disc_is_convex_unless_told_otherwise(config, where, overrides, hulls):
-    flow = BUNDLE.workflow(config, **overrides)
-    flow.initialize()
-    parser = flow.parser
-    found = [step.channels for step in parser.get_parsed_content(where).transforms if isinstance(step, ConvexHulld)]
-    assert found == ([] if hulls is None else [hulls])
-
-
-@of_both_configs
 @pytest.mark.parametrize("size", [None, {"optic cup": 0.9}])
 def test_structures_keep_their_size_unless_told_otherwise(config, where, size):
     flow = BUNDLE.workflow(config, drawn_size=size)
@@ -112,12 +91,6 @@ def test_the_size_of_an_unknown_structure_is_one_line():
     flow = BUNDLE.workflow("train", drawn_size={"macula": 0.9})
     line = input_error(flow.parser.get_parsed_content, "validate#postprocessing")
     assert line.startswith("drawn_size is {'macula': 0.9}: give structures (optic disc, optic cup) and factors")
-
-
-@of_both_configs
-def test_hearts_keep_their_dents(config, where):
-    steps = BUNDLE.workflow(config, "cardiac").parser.get_parsed_content(where).transforms
-    assert not any(isinstance(step, ConvexHulld) for step in steps)
 
 
 def test_null_leaves_out_what_varies_the_sizes_inside():

@@ -14,13 +14,12 @@ PIECES = ["KeepCommonPieced", "KeepLargestConnectedComponentd"]
     ("options", "wanted"),
     [
         ({}, PIECES),
-        ({"convex": ["optic disc"]}, [*PIECES, "ConvexHulld"]),
         ({"cavity_and_wall": ["optic cup", "optic disc"]}, [PIECES[0], "CavityInWalld", PIECES[1]]),
         ({"drawn_size": {"optic cup": 0.9}}, [*PIECES, "DrawnSized"]),
         ({"largest_component": False}, []),
-        ({"largest_component": False, "convex": ["optic disc"], "cavity_and_wall": ["optic cup", "optic disc"]}, []),
+        ({"largest_component": False, "cavity_and_wall": ["optic cup", "optic disc"]}, []),
         ({"largest_component": False, "drawn_size": {"optic cup": 0.9}}, ["DrawnSized"]),
-        ({"convex": [], "cavity_and_wall": None, "drawn_size": {}}, PIECES),
+        ({"cavity_and_wall": None, "drawn_size": {}}, PIECES),
     ],
 )
 def test_options_choose_the_rules(options, wanted):

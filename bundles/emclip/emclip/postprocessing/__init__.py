@@ -3,6 +3,5 @@
 - `rules`: the rules of a config, in their order
 - `pieces`: keep one connected piece of all structures
 - `cavity`: keep a cavity inside its wall
-- `convex`: fill holes and dents
 - `drawn_size`: scale structures to the size that another hospital draws
 """

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from monai.transforms import KeepLargestConnectedComponentd, MapTransform
 
 from emclip.postprocessing.cavity import CavityInWalld
-from emclip.postprocessing.convex import ConvexHulld
 from emclip.postprocessing.drawn_size import DrawnSized
 from emclip.postprocessing.pieces import KeepCommonPieced
 
@@ -16,7 +15,6 @@ def shape_rules(
     structures: Sequence[str],
     largest_component: bool = True,
     cavity_and_wall: Sequence[str] | None = None,
-    convex: Sequence[str] | None = None,
     drawn_size: Mapping[str, float] | None = None,
 ) -> list[MapTransform]:
     """Return the transforms that clean up the masks of ``pred``, in their order.
@@ -24,9 +22,8 @@ def shape_rules(
     Args:
         structures: names of the channels of ``pred``.
         largest_component: keep one piece of all structures together, and one of each except the cavity; False also
-            leaves out the rules for `cavity_and_wall` and `convex`.
+            leaves out the rule for `cavity_and_wall`.
         cavity_and_wall: a cavity and the wall inside which it is kept.
-        convex: structures that become their convex hull.
         drawn_size: factor per structure by which its size changes.
 
     Raises:
@@ -41,8 +38,6 @@ def shape_rules(
             rules.append(CavityInWalld("pred", structures=names, cavity_and_wall=cavity_and_wall))
             channels.remove(names.index(cavity_and_wall[0]))  # its largest piece may be the aorta
         rules.append(KeepLargestConnectedComponentd("pred", channels, is_onehot=True, independent=True))
-        if convex:
-            rules.append(ConvexHulld("pred", structures=names, convex=convex))
     if drawn_size:
         rules.append(DrawnSized("pred", structures=names, factors=drawn_size))
     return rules
