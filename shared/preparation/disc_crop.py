@@ -19,7 +19,7 @@ from shared.io.picture_files import load_picture
 from shared.preparation.disc import Disc, find_disc, load_disc_network
 from shared.preparation.load import META
 
-PREPARE = ("auto", "off", None)
+PREPARE = ("auto", "off", "none")
 
 
 class CropToDiscd(MapTransform, InvertibleTransform):
@@ -31,7 +31,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
         keys: of the photograph, (3, H, W) in [0, 1], then of what is cropped in the same way, such as its label.
         weights: file of the weights of `shared.preparation.disc.DiscProbability`.
         prepare: "auto" finds the disc and decides; "off" leaves every picture as it is, and prints a line where it
-            looks like a whole photograph; None leaves every picture as it is, for images of something else.
+            looks like a whole photograph; "none" searches for nothing, for images of something else.
         case_key: key of the case's identifier, for messages.
         allow_missing_keys: skip absent keys instead of raising.
 
@@ -46,13 +46,13 @@ class CropToDiscd(MapTransform, InvertibleTransform):
         self,
         keys: KeysCollection,
         weights: str | os.PathLike,
-        prepare: str | None = "auto",
+        prepare: str = "auto",
         case_key: str = "case_id",
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         if prepare not in PREPARE:
-            raise InputError(f"prepare is {prepare!r}: {nearest(str(prepare), PREPARE[:2])}")
+            raise InputError(f"prepare is {prepare!r}: {nearest(str(prepare), PREPARE)}")
         self.weights = Path(weights)
         self.prepare = prepare
         self.case_key = case_key

@@ -162,7 +162,7 @@ def test_off_leaves_the_picture_and_warns_of_a_whole_one(crop, capsys, place, li
     result = crop(prepare="off")({"image": meta(picture)})
     assert torch.equal(result["image"].as_tensor(), picture)
     assert capsys.readouterr().out.count("--prepare auto") == lines
-    assert torch.equal(crop(prepare=None)({"image": meta(picture)})["image"].as_tensor(), picture)
+    assert torch.equal(crop(prepare="none")({"image": meta(picture)})["image"].as_tensor(), picture)
     assert capsys.readouterr().out == ""
 
 

@@ -4,8 +4,8 @@
 
 ``discs_dir`` holds photographs cropped round the disc (Drishti-GS), ``others_dir`` pictures of something else (Kvasir);
 docs/data_license.txt says where from. Both have a ``dataset.json`` with lists ``training`` and ``validation``. Whole
-photographs are synthetic, half of them with a real disc pasted in. The training saves its state in ``work_dir`` and
-goes on from there when the command is repeated. It takes about ten minutes of one core with bfloat16.
+photographs are synthetic, half of them with a real disc pasted in. Pictures and state are saved in ``work_dir``: a
+repeated command goes on from there. The training takes about ten minutes of one core with bfloat16.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def stored(image: np.ndarray, disc: np.ndarray | None = None, side: int = STORED
     where: dict[str, Any] = {"fills": max(image.shape[:2]) / side}
     if disc.any():
         row, column = ndimage.center_of_mass(square[3])
-        where |= {"row": row, "column": column, "radius": math.sqrt(square[3].sum() / math.pi)}
+        where |= {"row": float(row), "column": float(column), "radius": math.sqrt(square[3].sum() / math.pi)}
     tensor = torch.from_numpy(square)
     return tensor[:3], tensor[3:], where
 
@@ -236,7 +236,10 @@ def main(discs_dir: str, others_dir: str, work_dir: str, output: str = str(BUNDL
         work_dir: folder of the training's state.
         output: file of the weights.
     """
-    network = train(make_samples(discs_dir, others_dir), Path(work_dir) / "disc_training.pt")
+    work = Path(work_dir)
+    if not (work / "samples.pt").is_file():
+        _save(make_samples(discs_dir, others_dir), work / "samples.pt")
+    network = train(torch.load(work / "samples.pt", weights_only=True), work / "disc_training.pt")
     _save({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, Path(output))
 
 
