@@ -2,7 +2,7 @@
 
     python benchmarks/unseen_domains.py run fundus ours --minutes 20   # one model; writes a file in results
     python benchmarks/unseen_domains.py again cardiac_ours_128px_seed0_14min FILE  # weights that --weights has kept
-    python benchmarks/unseen_domains.py again cardiac_unet_128px_seed0_16min FILE --cavity_and_wall None  # as a separate row
+    python benchmarks/unseen_domains.py again cardiac_unet_128px_seed0_16min FILE --cavity_and_wall None  # another row
     python benchmarks/unseen_domains.py table                          # all runs as Markdown and JSON
 
 `pipeline` says what the models share; the peers also standardise images as EM-CLIP does. All models are trained on one

@@ -51,7 +51,7 @@ class DiscProbability(torch.nn.Module):
             act="LEAKYRELU",
         )
         self.head = torch.nn.Conv2d(8, 1, 1)
-        torch.nn.init.constant_(self.head.bias, RARE / GAIN)
+        torch.nn.init.constant_(self.head.bias, RARE / GAIN)  # type: ignore[arg-type]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits.
@@ -146,8 +146,9 @@ def _look(
         part = parts == number
         weights = probability * part
         middle = ndimage.center_of_mass(weights)
-        place = [start + (at + 0.5) * scale - 0.5 for start, at in zip(first, middle)]
-        found.append(Disc(*place, np.sqrt(part.sum() / np.pi) * scale, float(weights.sum() / part.sum())))
+        down, along = (float(start + (at + 0.5) * scale - 0.5) for start, at in zip(first, middle))
+        radius = float(np.sqrt(part.sum() / np.pi)) * scale
+        found.append(Disc(down, along, radius, float(weights.sum() / part.sum())))
     return found
 
 

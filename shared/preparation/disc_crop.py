@@ -74,7 +74,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
             self._warn_of_whole(image, case)
         for key in self.key_iterator(result):
             # A crop to the whole picture also leaves a trace: the inverse always finds one.
-            result[key] = self.cropper(result[key], list(box))
+            result[key] = self.cropper(result[key], tuple(box))
         if record is not None:
             result[self.keys[0]].meta[META] = json.dumps(record)
         return result

@@ -37,14 +37,14 @@ from shared.datasets.datalist import expand_datalist  # noqa: E402
 from shared.engine.precision import fast_dtype  # noqa: E402
 from shared.preparation.disc import SIDE, DiscProbability  # noqa: E402
 
-STEPS, BATCH, WARM_UP, HIGHEST = 900, 8, 50, 2e-3
+STEPS, BATCH, WARM_UP, HIGHEST = 2600, 8, 50, 3e-3
 AVERAGED = 0.99  # decay of the moving average of the weights
 SAVE_EVERY = 100
 STORED = 312  # pixels, side of the square in which a picture is kept
 FAR = 0.75  # half side of a window, in half sides of the square, from which pixels are averaged
 HEIGHT = 208  # of a synthetic whole photograph; its width is at most 312
-COUNTS = {"whole": 320, "without": 110, "phantom": 60, "other": 100, "photographs": 240}
-SHARES = {"whole": 0.55, "cropped": 0.13, "without": 0.15, "other": 0.17}  # of the samples
+COUNTS = {"whole": 400, "without": 160, "phantom": 120, "other": 160, "photographs": 600}
+SHARES = {"whole": 0.46, "cropped": 0.18, "without": 0.15, "other": 0.21}  # of the samples
 CLOSE_SHARE = 0.45  # of the whole photographs are seen closely, as the finder's second look does
 REAL_SHARE = 0.5  # of the whole photographs get a real disc
 TOP = 0.01  # share of the pixels that count once more, those with the highest loss

@@ -28,7 +28,8 @@ def make_other_picture(seed: int, size: int = 208) -> Array:
         elif kind == 2:
             pen.line(box, fill=colour, width=int(rng.integers(1, 8)))
         else:
-            pen.text(box[:2], "".join(rng.choice(list("ABCDEFGHKLMNORSTUabcdefghik 0123456789"), 12)), fill=colour)
+            letters = "".join(rng.choice(list("ABCDEFGHKLMNORSTUabcdefghik 0123456789"), 12))
+            pen.text((box[0], box[1]), letters, fill=colour)
     blurred = ndimage.gaussian_filter(
         np.asarray(drawn, np.float32), (*[rng.uniform(0, 4) * (rng.random() < 0.5)] * 2, 0)
     )
