@@ -27,7 +27,7 @@ from shared.engine.precision import fast_dtype  # noqa: E402
 from shared.preparation.brain import LARGEST_DISTANCE, UNIT, BrainDistance  # noqa: E402
 
 HELD_OUT = (16, 17, 18, 19)  # heads for validation
-CYCLES = ((1500, 3e-3), (1400, 2e-3), (1200, 1.5e-3), (1500, 1.5e-3), (700, 1e-3))  # steps, highest learning rate
+CYCLES = ((1500, 3e-3), (1400, 2e-3), (1200, 1.5e-3))  # steps with one scan each, highest learning rate
 WARM_UP = 50  # steps
 AVERAGED = 0.99  # decay of the moving average of the weights
 SAVE_EVERY, VALIDATE_EVERY, VALIDATION_SCANS = 100, 200, 16
