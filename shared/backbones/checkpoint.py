@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from shared.backbones.torchscript import is_torchscript, read_torchscript
 from shared.core.errors import InputError
 from shared.core.messages import reason
+
+Network = TypeVar("Network", bound=nn.Module)
 
 WRAPPERS = ("network", "model", "state_dict")  # keys under which training programs keep a state_dict
 
@@ -75,6 +77,22 @@ def load_strictly(
         raise InputError(f"checkpoint {path} does not fit {label}: {wrong}")
     check_finite(kept, f"checkpoint {path}")
     module.load_state_dict(kept)
+
+
+def load_trained(network: Network, path: Path, label: str) -> Network:
+    """Load weights of our own, which are stored as float16; return the network in evaluation mode.
+
+    Args:
+        network: any network.
+        path: the file.
+        label: what the network is, for the error message.
+
+    Raises:
+        InputError: the file is missing or does not fit.
+    """
+    tensors = {name: tensor.float() for name, tensor in read_checkpoint(path, "weights").items()}
+    load_strictly(network, tensors, label, path)
+    return network.eval()
 
 
 def read_checkpoint(path: str | os.PathLike, kind: str = "checkpoint") -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ PHASE = "cine_phase"  # key of an item that stands for one phase of a cine: its 
 
 
 class LoadPhased(LoadSequencesd):
-    """Load one phase of a cine, or the sequences of a case that is no cine as `LoadSequencesd` does.
+    """Load one phase of a cine; load the sequences of any other case as `LoadSequencesd` does.
 
     A case with `PHASE` is a phase, as `shared.datasets.phases.PhaseDataset` makes them; a cine without it is refused.
 

@@ -17,7 +17,7 @@ from monai.networks.nets import UNet
 from scipy import ndimage
 from torch.nn.functional import interpolate, pad
 
-from shared.backbones.checkpoint import load_strictly, read_checkpoint
+from shared.backbones.checkpoint import load_trained
 
 GAIN = 10.0  # of the logits, so that a short training can make the network sure
 RARE = -4.0  # logit of a disc before training: few pixels belong to it
@@ -127,10 +127,7 @@ def load_disc_network(weights: Path) -> DiscProbability:
     Raises:
         InputError: the file is missing or does not fit.
     """
-    network = DiscProbability()
-    tensors = {name: tensor.float() for name, tensor in read_checkpoint(weights, "weights").items()}
-    load_strictly(network, tensors, "the finder of the optic disc", weights)
-    return network.eval()
+    return load_trained(DiscProbability(), weights, "the finder of the optic disc")
 
 
 def _look(

@@ -15,7 +15,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from tqdm import tqdm
 
-from shared.backbones.checkpoint import load_strictly, read_checkpoint
+from shared.backbones.checkpoint import load_trained
 from shared.core.errors import InputError, OutputError
 from shared.core.messages import nearest
 from shared.core.missing import is_missing
@@ -199,10 +199,7 @@ def load_network(weights: Path) -> BrainDistance:
     Raises:
         InputError: the file is missing or does not fit.
     """
-    network = BrainDistance()
-    tensors = {name: tensor.float() for name, tensor in read_checkpoint(weights, "weights").items()}
-    load_strictly(network, tensors, "the brain extraction", weights)
-    return network.eval()
+    return load_trained(BrainDistance(), weights, "the brain extraction")
 
 
 def _scan(volume: MetaTensor) -> Scan:

@@ -21,9 +21,10 @@ BUNDLE = Path(__file__).resolve().parents[1]
 runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
 
 from brainsegdmlf.phantoms.any_contrast import AnyContrastScans, head_files, load_heads  # noqa: E402
-from brainsegdmlf.training.resumable import ResumableTraining, cosine, write_tensors  # noqa: E402
 from shared.core.errors import install_one_line_errors  # noqa: E402
 from shared.engine.precision import fast_dtype  # noqa: E402
+from shared.engine.resumable import ResumableTraining, cosine  # noqa: E402
+from shared.engine.run_folder import save_checkpoint  # noqa: E402
 from shared.preparation.brain import LARGEST_DISTANCE, UNIT, BrainDistance  # noqa: E402
 
 HELD_OUT = (16, 17, 18, 19)  # heads for validation
@@ -104,7 +105,7 @@ def main(heads_dir: str, work_dir: str, output: str = str(BUNDLE / "models" / "b
         if last or training.step % VALIDATE_EVERY == 0:
             found = validate(training.average, validation)
             tqdm.write(f"step {training.step}: Dice {sum(found) / len(found):.4f}, lowest {min(found):.4f}")
-    write_tensors({name: tensor.half() for name, tensor in training.average.state_dict().items()}, Path(output))
+    save_checkpoint({name: tensor.half() for name, tensor in training.average.state_dict().items()}, Path(output))
 
 
 if __name__ == "__main__":

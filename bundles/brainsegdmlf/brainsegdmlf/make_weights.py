@@ -32,11 +32,12 @@ runpy.run_path(str(BUNDLE / "brainsegdmlf" / "prepare.py"))
 
 from brainsegdmlf.training.losses import lesion_loss  # noqa: E402
 from brainsegdmlf.training.mixture import Mixture  # noqa: E402
-from brainsegdmlf.training.resumable import ResumableTraining, cosine, write_tensors  # noqa: E402
 from brainsegdmlf.training.sources import Checks, load_sources  # noqa: E402
 from brainsegdmlf.training.validation import validate  # noqa: E402
 from shared.backbones.checkpoint import load_initial  # noqa: E402
 from shared.core.errors import InputError, install_one_line_errors  # noqa: E402
+from shared.engine.resumable import ResumableTraining, cosine  # noqa: E402
+from shared.engine.run_folder import save_checkpoint  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,13 @@ def train(
         if step % PRINT_EVERY == 0:
             progress.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.3f}")
         last = training.step == stage.steps or time.monotonic() > end
-        if last or training.step % SAVE_EVERY == 0:
-            training.save()
         if last or training.step % VALIDATE_EVERY == 0:
-            log(
-                folder / "validation.csv",
-                {"step": training.step, "loss": sum(losses) / len(losses)} | validate(training.average, checks),
-            )
+            row = {"step": training.step, "loss": sum(losses) / len(losses)} | validate(training.average, checks)
+            log(folder / "validation.csv", row)
             losses = []
-            write_tensors(training.average.state_dict(), folder / "model.pt")
+            save_checkpoint(training.average.state_dict(), folder / "model.pt")
+        if last or training.step % SAVE_EVERY == 0:  # after the weights: a stage that is complete has them
+            training.save()
         if last:
             break
 

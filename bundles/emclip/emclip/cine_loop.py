@@ -39,7 +39,7 @@ def save_loop(
         voxels: (X, Y, Z, T), intensities.
         labels: uint8 (X, Y, Z, T), classes 1, 2, ...; 0 is background.
         affine: 4 x 4, RAS, mm.
-        step_s: time between phases in seconds; None, or a time that is no heartbeat's, plays a loop per second.
+        step_s: time between phases in seconds; if None or implausible for a heartbeat, one loop takes one second.
         names: phase from 0 -> a word to write beside its number.
 
     Returns:

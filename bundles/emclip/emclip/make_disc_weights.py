@@ -21,7 +21,6 @@ import torch
 from PIL import Image
 from scipy import ndimage
 from torch.nn.functional import affine_grid, avg_pool2d, binary_cross_entropy_with_logits, grid_sample
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 BUNDLE = Path(__file__).resolve().parents[1]
@@ -32,9 +31,10 @@ from emclip.phantoms.other_pictures import make_other_picture  # noqa: E402
 from emclip.phantoms.pasted_disc import DiscCrop, paste_disc  # noqa: E402
 from emclip.phantoms.whole_fundus import make_whole_fundus  # noqa: E402
 from shared.core.errors import install_one_line_errors  # noqa: E402
-from shared.core.files import whole  # noqa: E402
 from shared.datasets.datalist import expand_datalist  # noqa: E402
 from shared.engine.precision import fast_dtype  # noqa: E402
+from shared.engine.resumable import ResumableTraining, cosine  # noqa: E402
+from shared.engine.run_folder import save_checkpoint  # noqa: E402
 from shared.preparation.disc import SIDE, DiscProbability  # noqa: E402
 
 STEPS, BATCH, WARM_UP, HIGHEST = 2600, 8, 50, 3e-3
@@ -180,51 +180,28 @@ def disc_loss(logits: torch.Tensor, discs: torch.Tensor) -> torch.Tensor:
 
 
 def learning_rate(step: int) -> float:
-    """Return the learning rate of a step: a linear warm-up, then half a cosine to zero."""
-    if step < WARM_UP:
-        return HIGHEST * (step + 1) / WARM_UP
-    return HIGHEST * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (STEPS - WARM_UP)))
+    """Return the learning rate of a step."""
+    return HIGHEST * cosine(step, STEPS, WARM_UP)
 
 
 def train(samples: dict[str, list[Sample]], state: Path) -> torch.nn.Module:
     """Train, from the state of an earlier call if there is one, and return the network with averaged weights."""
     torch.manual_seed(0)
     network = DiscProbability().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01, fused=True)
-    parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer}
-    first = 0
-    if state.is_file():
-        saved = torch.load(state, weights_only=True)
-        first = saved["step"]
-        for name, part in parts.items():
-            part.load_state_dict(saved[name])
+    training = ResumableTraining(network, state, AVERAGED)
     fast = fast_dtype("cpu")
     losses: list[float] = []
-    for step in tqdm(range(first, STEPS), initial=first, total=STEPS, mininterval=10):
+    for step in tqdm(range(training.step, STEPS), initial=training.step, total=STEPS, mininterval=10):
         images, discs = draw_batch(np.random.default_rng([step, 13]), samples)
         with torch.autocast("cpu", fast, enabled=fast is not None):
             logits = network(images.contiguous(memory_format=torch.channels_last))
         loss = disc_loss(logits.float(), discs)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        averaged.update_parameters(network)
+        training.update(loss, learning_rate(step))
         losses.append(float(loss.detach()))
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == STEPS:
-            _save({name: part.state_dict() for name, part in parts.items()} | {"step": step + 1}, state)
-            tqdm.write(f"step {step + 1}: loss {np.mean(losses[-SAVE_EVERY:]):.4f}")
-    found: torch.nn.Module = averaged.module
-    return found.eval()
-
-
-def _save(content: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as draft:
-        torch.save(content, draft)
+        if training.step % SAVE_EVERY == 0 or training.step == STEPS:
+            training.save()
+            tqdm.write(f"step {training.step}: loss {np.mean(losses[-SAVE_EVERY:]):.4f}")
+    return training.average.eval()
 
 
 def main(discs_dir: str, others_dir: str, work_dir: str, output: str = str(BUNDLE / "models" / "disc.pt")) -> None:
@@ -238,9 +215,9 @@ def main(discs_dir: str, others_dir: str, work_dir: str, output: str = str(BUNDL
     """
     work = Path(work_dir)
     if not (work / "samples.pt").is_file():
-        _save(make_samples(discs_dir, others_dir), work / "samples.pt")
+        save_checkpoint(make_samples(discs_dir, others_dir), work / "samples.pt")
     network = train(torch.load(work / "samples.pt", weights_only=True), work / "disc_training.pt")
-    _save({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, Path(output))
+    save_checkpoint({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, Path(output))
 
 
 if __name__ == "__main__":

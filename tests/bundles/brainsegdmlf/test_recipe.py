@@ -14,7 +14,6 @@ from brainsegdmlf.phantoms.real_lesions import find_shapes
 from brainsegdmlf.training.losses import lesion_loss
 from brainsegdmlf.training.mixture import Mixture, Pictures
 from brainsegdmlf.training.patches import SIDE, crop, drop_sequences, make_patch, vary_intensity
-from brainsegdmlf.training.resumable import cosine
 from brainsegdmlf.training.shapes import phantom_options
 from brainsegdmlf.training.slices import (
     HIDDEN_WEIGHT,
@@ -35,6 +34,7 @@ from monai.losses import DeepSupervisionLoss, DiceFocalLoss
 from PIL import Image
 
 from shared.core.errors import InputError
+from shared.engine.resumable import cosine
 
 SHAPE = (64, 56)
 BRAIN = (slice(4, 60), slice(4, 52))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from shared.core.errors import InputError
-from shared.core.files import whole
+from shared.engine.run_folder import save_checkpoint
 
 LARGEST_GRADIENT = 1.0  # norm to which gradients are clipped
 
@@ -76,7 +76,7 @@ class ResumableTraining:
     def save(self) -> None:
         """Write the state."""
         content = {name: part.state_dict() for name, part in self._parts.items()}
-        write_tensors(content | {"step": self.step, "settings": self.settings}, self.file)
+        save_checkpoint(content | {"step": self.step, "settings": self.settings}, self.file)
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
@@ -98,10 +98,3 @@ def cosine(step: int, steps: int, warm_up: int) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-def write_tensors(content: Mapping[str, Any], path: Path) -> None:
-    """Write tensors to a file in one step, so that it is never incomplete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as draft:
-        torch.save(dict(content), draft)
