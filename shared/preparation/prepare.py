@@ -25,11 +25,11 @@ from shared.preparation.brain import Brain, BrainDistance, extract_brain
 from shared.preparation.registration import Registration, agree, looks_like_ct, register, resample
 from shared.preparation.scan import Scan
 
-VERSION = 2  # raise it when a change gives other images for the same input
+VERSION = 3  # raise it when a change gives other images for the same input
 SMALLEST_HEAD = 110.0  # mm along two axes; below it the file shows no head, or its voxel size is not the real one
 COARSEST = 3.0  # mm, of a voxel within its slice; coarser images were reduced, and have no scanner's anatomy
 FEWEST_SLICES = 8  # along each axis; fewer show too little of a head
-MARGIN = 1.5  # mm beyond the pia, where publishers of stripped brains cut (docs/results.md says how it was chosen)
+MARGIN = 1.0  # mm beyond the pia, where publishers of stripped brains cut (docs/results.md says how it was chosen)
 LEAST_FIELD = 0.1  # strength, see `field_strength`; correcting a weaker field changes lesions as much as leaving it
 SCALP_DISTANCE = 6.0  # mm from the brain's surface; what lies further out is not brain
 SCALP_SHARE = 0.05  # of the brain's volume, so far outside, means that the skull is there
