@@ -58,6 +58,8 @@ class Stage:
 STAGES = {
     "phantoms": Stage(7000, 3e-3, {"phantoms": 1}),
     "mixture": Stage(3500, 2e-3, {"phantoms": 3, "slices": 3, "patients": 2}),
+    "longer": Stage(6000, 2e-3, {"phantoms": 4, "slices": 4, "patients": 1}),
+    "last": Stage(1500, 7e-4, {"phantoms": 5, "slices": 3, "patients": 1}),
 }
 BATCH = 8  # patches
 WARM_UP = 200  # steps

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from brainsegdmlf.phantoms import label_map, real_lesions
+from brainsegdmlf.phantoms import artefacts, label_map, real_lesions
 from brainsegdmlf.phantoms.anatomy import make_anatomy
 from brainsegdmlf.phantoms.contrast import SEQUENCES
 from brainsegdmlf.phantoms.dataset import make_brain_case
@@ -209,3 +209,15 @@ def test_real_head_and_real_stroke_make_a_plausible_case():
     brain = case.images["t1"] > 0
     assert 0.8e6 < brain.sum() * 16 < 2.1e6  # mm3
     assert 0 < case.label.sum() < 0.4 * brain.sum()
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_one_end_of_the_slab_is_brighter_or_darker_and_the_rest_is_as_it_was(lower, monkeypatch):
+    monkeypatch.setattr(artefacts, "LOWER_END", float(lower))
+    image = np.zeros((5, 6, 60), np.float32)
+    image[1:4, 1:5, 8:52] = 1  # 132 mm of tissue
+    gain = artefacts.slab_end(np.random.default_rng(0), image, (1, 1, 3))[0, 0, 8:52]
+    away = np.abs(gain if lower else gain[::-1]) - 1
+    assert 0.01 < abs(away[0]) <= 0.8 and abs(away[-1]) < 0.01
+    assert (np.diff(np.abs(away)) <= 0).all()
+    assert artefacts.slab_end(np.random.default_rng(0), 0 * image, (1, 1, 3)).shape == (1, 1, 60)

@@ -1,4 +1,4 @@
-"""Artefacts of clinical scans: surface coils, motion, ringing, coarse slices, badly stripped brains.
+"""Artefacts of clinical scans: surface coils, bright last slices, motion, ringing, coarse slices, bad stripping.
 
 Training on these effects makes a network robust against them. The built-in data set has none of them.
 """
@@ -14,6 +14,9 @@ from brainsegdmlf.phantoms.anatomy import Anatomy, Array, sigmoid, smooth_noise
 
 COIL_SHARE = 0.4  # of the images
 COIL_MM, COIL_REACH = 110.0, (90.0, 250.0)  # mm: distance from the middle; over which sensitivity falls to 1/e
+END_SHARE = 0.5  # of the images, with a slab whose last slices are too bright or too dark
+END_GAIN, END_REACH = (-0.4, 0.8), (4.0, 20.0)  # added to 1 at the last slice; mm over which it falls to 1/e
+LOWER_END, AIR = 0.8, 0.05  # share of those ends that are the lower one; image of tissue is above this
 K_SPACE_SHARE = 0.25  # of the images, with motion, ringing or both
 MOTION_MM = (0.3, 1.5)  # amplitude
 RINGING = (0.55, 0.85)  # part of the spatial frequencies that is kept along one axis
@@ -23,7 +26,7 @@ EYES, NECK = ((33, 64, -34), (-33, 64, -34)), ((0, -40, -66),)  # mm in MNI spac
 
 
 def spoil(rng: np.random.Generator, image: Array, spacing: Sequence[float]) -> Array:
-    """Add coarse slices, a surface coil, motion and ringing to a noise-free image, each by chance.
+    """Add coarse slices, a surface coil, odd last slices, motion and ringing to a noise-free image, each by chance.
 
     Args:
         rng: random generator.
@@ -36,6 +39,8 @@ def spoil(rng: np.random.Generator, image: Array, spacing: Sequence[float]) -> A
         image = ndimage.uniform_filter1d(image, width, axis)
     if rng.random() < COIL_SHARE:
         image = image * surface_coil(rng, image.shape, spacing)
+    if rng.random() < END_SHARE:
+        image = image * slab_end(rng, image, spacing)
     if rng.random() < K_SPACE_SHARE:
         image = shake(rng, image, spacing)
     return image
@@ -50,6 +55,21 @@ def surface_coil(rng: np.random.Generator, shape: Sequence[int], spacing: Sequen
         along = ((np.arange(n, dtype=np.float32) - (n - 1) / 2) * d - side[axis]) ** 2
         squared = squared + along.reshape([-1 if a == axis else 1 for a in range(3)])
     return np.exp((COIL_MM - np.sqrt(squared)) / rng.uniform(*COIL_REACH)).astype(np.float32)
+
+
+def slab_end(rng: np.random.Generator, image: Array, spacing: Sequence[float]) -> Array:
+    """Return the gain of slices near one end of the slab, float32 (1, 1, Z), 1 far from it.
+
+    Blood and fluid that flow in are not yet saturated, and a short coil loses signal: the lowest slices of a clinical
+    FLAIR, with medulla and cerebellum, are often brighter or darker than the rest.
+    """
+    lit = np.flatnonzero((image > AIR).any((0, 1)))
+    if not len(lit):
+        return np.ones((1, 1, image.shape[2]), np.float32)
+    places = np.arange(image.shape[2])
+    away = places - lit[0] if rng.random() < LOWER_END else lit[-1] - places
+    away = np.maximum(away, 0) * spacing[2]
+    return (1 + rng.uniform(*END_GAIN) * np.exp(-away / rng.uniform(*END_REACH))).astype(np.float32)[None, None]
 
 
 def shake(rng: np.random.Generator, image: Array, spacing: Sequence[float]) -> Array:

@@ -19,7 +19,7 @@ THINNEST_TO_THICKEST = 1.25  # largest ratio of voxel sides at which coronal and
 LESION_SHARE = 0.7  # of the slices show a lesion, if the volume has any
 AXIAL_SHARE = 0.5  # of the slices of volumes that are cut in three planes
 POOL, USES = 8, 96  # phantoms in memory; slices drawn before the next phantom is made
-HEALTHY_SHARE = 0.2  # of the phantoms; `real_lesions.MIX` adds more without lesions
+HEALTHY_SHARE = 0.35  # of the phantoms; `real_lesions.MIX` adds more without lesions
 
 
 @dataclass(frozen=True)
