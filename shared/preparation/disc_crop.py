@@ -16,10 +16,11 @@ from tqdm import tqdm
 from shared.core.errors import InputError
 from shared.core.messages import nearest
 from shared.io.picture_files import load_picture
-from shared.preparation.disc import Disc, find_disc, load_disc_network
+from shared.preparation.disc import Disc, find_disc, has_dark_rim, load_disc_network
 from shared.preparation.load import META
 
 PREPARE = ("auto", "off", "none")
+UNSEEN = "no optic disc was recognised: the mask holds only for a photograph that is cropped round the disc"
 
 
 class CropToDiscd(MapTransform, InvertibleTransform):
@@ -32,6 +33,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
         weights: file of the weights of `shared.preparation.disc.DiscProbability`.
         prepare: "auto" finds the disc and decides; "off" leaves every picture as it is, and prints a line where it
             looks like a whole photograph; "none" searches for nothing, for images of something else.
+        warn: print a line for each picture that is cropped, or that should be.
         case_key: key of the case's identifier, for messages.
         allow_missing_keys: skip absent keys instead of raising.
 
@@ -39,7 +41,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
         MetaTensor, square if it was cropped. Of the photograph, the meta entry `META` holds as JSON what was done.
 
     Raises:
-        InputError: `prepare` is an unknown word; "auto" finds no disc; one line with the case.
+        InputError: `prepare` is an unknown word; "auto" finds no disc in a whole photograph; one line with the case.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
         keys: KeysCollection,
         weights: str | os.PathLike,
         prepare: str = "auto",
+        warn: bool = True,
         case_key: str = "case_id",
         allow_missing_keys: bool = False,
     ) -> None:
@@ -55,23 +58,27 @@ class CropToDiscd(MapTransform, InvertibleTransform):
             raise InputError(f"prepare is {prepare!r}: {nearest(str(prepare), PREPARE)}")
         self.weights = Path(weights)
         self.prepare = prepare
+        self.warn = warn
         self.case_key = case_key
         self.cropper = Crop()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with cropped pictures."""
         result, case = dict(data), f"case {data.get(self.case_key, 'without id')}"
+        if self.prepare == "none":
+            return result
         image = result[self.keys[0]]
         height, width = image.shape[1:]
         box, record = (slice(0, height), slice(0, width)), None
-        if self.prepare == "auto":
-            disc = require_disc(image, self.weights, case)
-            if disc.is_in_whole_photograph(height, width):
-                box = disc.box(height, width)
-                record = _record(disc, box)
-                tqdm.write(f"{case}: {record['steps'][0]}")
-        elif self.prepare == "off":
+        if self.prepare == "off":
             self._warn_of_whole(image, case)
+        elif (disc := look_for_disc(image, self.weights, case)) is None:
+            record = {"steps": [], "warnings": [UNSEEN]}
+            self._say(f"{case}: warning: {UNSEEN}")
+        elif disc.is_in_whole_photograph(height, width):
+            box = disc.box(height, width)
+            record = _record(disc, box)
+            self._say(f"{case}: {record['steps'][0]}")
         for key in self.key_iterator(result):
             # A crop to the whole picture also leaves a trace: the inverse always finds one.
             result[key] = self.cropper(result[key], tuple(box))
@@ -82,7 +89,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` in which pictures have their size from before the crop, with zeros around."""
         result = dict(data)
-        for key in self.key_iterator(result):
+        for key in self.key_iterator(result) if self.prepare != "none" else ():
             result[key] = self.cropper.inverse(result[key])
         return result
 
@@ -100,28 +107,32 @@ class CropToDiscd(MapTransform, InvertibleTransform):
         except InputError:  # the check of the file says it
             return []
         try:
-            require_disc(picture, self.weights, case)
+            look_for_disc(picture, self.weights, case)
         except InputError as error:
             return [str(error)]
         return []
 
+    def _say(self, line: str) -> None:
+        if self.warn:
+            tqdm.write(line)  # beside a progress bar
+
     def _warn_of_whole(self, image: torch.Tensor, case: str) -> None:
         disc = find_disc(image, load_disc_network(self.weights))
         if disc is not None and disc.is_in_whole_photograph(*image.shape[1:]):
-            tqdm.write(
+            self._say(
                 f"{case}: warning: looks like a whole photograph, which the weights do not know: --prepare auto crops "
                 "it round the optic disc"
             )
 
 
-def require_disc(image: torch.Tensor, weights: Path, case: str) -> Disc:
-    """Return the optic disc of a photograph (3, H, W).
+def look_for_disc(image: torch.Tensor, weights: Path, case: str) -> Disc | None:
+    """Return the optic disc of a photograph (3, H, W); None if there is none, and the picture may be a close crop.
 
     Raises:
-        InputError: there is none; one line with the case.
+        InputError: there is none, though the dark rim says that the picture is a whole one; one line with the case.
     """
     disc = find_disc(image, load_disc_network(weights))
-    if disc is None:
+    if disc is None and has_dark_rim(image):
         raise InputError(
             f"{case}: no optic disc was found: give a photograph of the back of the eye that shows it, or --prepare "
             "off if it is cropped round the disc"

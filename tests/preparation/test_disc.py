@@ -17,8 +17,8 @@ from PIL import Image
 
 from shared.core.errors import InputError
 from shared.preparation import disc_crop
-from shared.preparation.disc import SIDE, Disc, DiscProbability, find_disc, load_disc_network, view
-from shared.preparation.disc_crop import CropToDiscd
+from shared.preparation.disc import SIDE, Disc, DiscProbability, find_disc, has_dark_rim, load_disc_network, view
+from shared.preparation.disc_crop import UNSEEN, CropToDiscd
 from shared.preparation.load import META
 
 
@@ -151,9 +151,43 @@ def test_a_whole_photograph_is_said_in_one_line_and_kept_as_a_note(crop, capsys)
     assert "row 300" in json.loads(result["image"].meta[META])["warnings"][0]
 
 
-def test_a_picture_without_disc_is_refused_in_one_line(crop):
+def rimmed(height: int, width: int) -> torch.Tensor:
+    """A grey round field of view without disc in a black frame, (3, H, W)."""
+    rows, columns = np.indices((height, width))
+    inside = np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2) < 0.49 * max(height, width)
+    return torch.from_numpy(np.repeat(0.4 * inside[None], 3, 0)).float()
+
+
+def test_a_whole_photograph_without_disc_is_refused_in_one_line(crop):
     with pytest.raises(InputError, match=r"^case p1: no optic disc was found: .*--prepare off"):
-        crop()({"image": meta(torch.full((3, 50, 60), 0.5)), "case_id": "p1"})
+        crop()({"image": meta(rimmed(60, 66)), "case_id": "p1"})
+
+
+def test_a_picture_without_disc_and_rim_is_left_as_it_is_and_said(crop, capsys):
+    picture = torch.full((3, 50, 60), 0.5)
+    result = crop()({"image": meta(picture), "case_id": "p1"})
+    assert torch.equal(result["image"].as_tensor(), picture)
+    assert capsys.readouterr().out == f"case p1: warning: {UNSEEN}\n"
+    assert json.loads(result["image"].meta[META])["warnings"] == [UNSEEN]
+
+
+def test_text_in_one_corner_and_a_dark_picture_do_not_change_what_a_rim_is():
+    whole = rimmed(600, 700)
+    assert has_dark_rim(whole) and has_dark_rim(0.3 * whole)
+    whole[:, :30, :60] = 1
+    assert has_dark_rim(whole)
+    assert not has_dark_rim(torch.full((3, 60, 70), 0.05)) and not has_dark_rim(torch.rand(3, 60, 70))
+
+
+@pytest.mark.parametrize(("radius", "score", "sure"), [(40, 0.79, False), (40, 0.8, True), (120, 0.6, True)])
+def test_the_disc_of_a_whole_photograph_must_be_surer_than_that_of_a_crop(radius, score, sure):
+    assert Disc(300, 300, radius, score).is_sure(600, 600) == sure
+
+
+def test_volumes_pass_where_nothing_is_searched_for(crop):
+    volume = MetaTensor(torch.rand(1, 8, 7, 3))
+    step = crop(prepare="none")
+    assert step.inverse(step({"image": volume}))["image"] is volume
 
 
 @pytest.mark.parametrize(("place", "lines"), [(PLACES[0], 1), (PLACES[3], 0)])
@@ -179,7 +213,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_the_check_before_a_run_finds_what_the_run_refuses(crop, tmp_path):
-    for name, picture in (("eye", photograph(*PLACES[3])), ("other", torch.full((3, 50, 60), 0.5))):
+    for name, picture in (("eye", photograph(*PLACES[3])), ("other", rimmed(60, 66))):
         pixels = (255 * picture.numpy()).astype(np.uint8).transpose(1, 2, 0)
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     assert crop().problems(tmp_path / "eye.png", "case eye") == []

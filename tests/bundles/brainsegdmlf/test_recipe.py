@@ -279,7 +279,9 @@ def test_the_learning_rate_rises_and_falls_to_zero():
     assert 0 < rates[0] < 0.01 and rates[-1] == 0
 
 
-@pytest.mark.parametrize("stages, part", [("slices", "'slices': choose from phantoms, mixture, longer, last"), ([], "is empty")])
+@pytest.mark.parametrize(
+    "stages, part", [("slices", "'slices': choose from phantoms, mixture, longer, last"), ([], "is empty")]
+)
 def test_wrong_stages_are_refused(stages, part):
     with pytest.raises(InputError, match=part):
         make_weights.chosen_stages(stages)
