@@ -46,7 +46,7 @@ class Inference:
         first = len(config["loading"])
         self.loading, self.fitting = Compose(steps[:first]), Compose(steps[first:])
         self.postprocessing = config.get_parsed_content("postprocessing")
-        options = ("threshold", "temperature", "planes", "overlap", "prepare")
+        options = ("threshold", "temperature", "smallest_lesion", "planes", "overlap", "prepare")
         self.settings = {"weights": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
         self.settings |= {name: config.get_parsed_content(name) for name in options}
 

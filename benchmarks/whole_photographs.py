@@ -2,8 +2,9 @@
 
     BUNDLES_REAL_DATA=FOLDER python benchmarks/whole_photographs.py
 
-The folder holds ``fundus_whole``: 27 photographs of IDRiD with the optic disc outlined. Neither the finder of the disc
-nor the segmentation was trained or tuned on them. The command of the bundle runs on all of them, and on one.
+The folder holds ``fundus_whole``: 27 photographs of IDRiD with the optic disc outlined. The finder of the disc was
+neither trained nor tuned on them; of the segmentation, one rule (convex discs) was dropped on crops of them. The
+command of the bundle runs on all of them, and on one.
 """
 
 from __future__ import annotations
