@@ -27,10 +27,9 @@ CANDIDATES = 3  # places that get a second look
 FAINT = 0.3  # probability from which a place is a candidate
 LIKELY = 0.5  # probability from which a pixel of the second look belongs to the disc
 SURE = 0.8  # mean probability of these pixels from which it is the disc of a whole photograph
-SURE_CROPPED = 0.6  # the same of a cropped one, in which nothing else is as large
 SMALLEST = 2.0  # pixels of the first look; the radius of a candidate
+SPECK = 14.0  # disc diameters along the shorter side of a picture, from which it is none: 60 degrees have 10
 WHOLE = 3.6  # disc diameters along the longer side of a picture, from which it is a whole photograph
-CORNER, DARK = 0.05, 0.1  # side of a corner, as a share of the picture's; mean light below which it is dark
 CROP = 2.4  # disc diameters along the side of a crop: the crops that the weights were trained on have 1.9 to 3
 
 
@@ -83,11 +82,15 @@ class Disc(NamedTuple):
 
     def is_in_whole_photograph(self, height: int, width: int) -> bool:
         """Return whether a picture of this size is a whole photograph, not one that was cropped round the disc."""
-        return max(height, width) > WHOLE * 2 * self.radius
+        return self.score >= SURE and max(height, width) > WHOLE * 2 * self.radius
 
-    def is_sure(self, height: int, width: int) -> bool:
-        """Return whether the network is sure enough for a picture of this size, whole or cropped."""
-        return self.score >= (SURE if self.is_in_whole_photograph(height, width) else SURE_CROPPED)
+    def is_plausible(self, height: int, width: int) -> bool:
+        """Return whether a picture of this size shows a disc here.
+
+        Where the network is not sure, only a picture that is filled by the disc counts: nothing else that the network
+        takes for a disc is as large.
+        """
+        return min(height, width) <= (SPECK if self.score >= SURE else WHOLE) * 2 * self.radius
 
     def box(self, height: int, width: int) -> tuple[slice, slice]:
         """Return rows and columns of the square round the disc, moved so that it lies within the picture."""
@@ -123,22 +126,7 @@ def find_disc(picture: torch.Tensor, network: DiscProbability) -> Disc | None:
         close = _look(picture, row, column, side, network, LIKELY)
         found += [one for one in close if np.hypot(one.row - disc.row, one.column - disc.column) < 2 * disc.radius]
     best = max(found, key=lambda one: one.score * one.radius, default=None)
-    return best if best is not None and best.is_sure(height, width) else None
-
-
-def has_dark_rim(picture: torch.Tensor) -> bool:
-    """Return whether the corners of a picture are dark, as round the field of view of a camera for the eye.
-
-    Args:
-        picture: (3, H, W) in [0, 1].
-    """
-    light = torch.as_tensor(picture).mean(0)
-    height, width = light.shape
-    rows, columns = (max(round(CORNER * size), 1) for size in (height, width))
-    corners = [part for half in (light[:rows], light[-rows:]) for part in (half[:, :columns], half[:, -columns:])]
-    middle = float(light[height // 4 : height - height // 4, width // 4 : width - width // 4].mean())
-    dark = [float(corner.mean()) < min(DARK, middle / 2) for corner in corners]
-    return sum(dark) >= 3  # text may stand in one
+    return best if best is not None and best.is_plausible(height, width) else None
 
 
 @lru_cache(maxsize=2)

@@ -16,11 +16,10 @@ from tqdm import tqdm
 from shared.core.errors import InputError
 from shared.core.messages import nearest
 from shared.io.picture_files import load_picture
-from shared.preparation.disc import Disc, find_disc, has_dark_rim, load_disc_network
+from shared.preparation.disc import Disc, find_disc, load_disc_network
 from shared.preparation.load import META
 
-PREPARE = ("auto", "off", "none")
-UNSEEN = "no optic disc was recognised: the mask holds only for a photograph that is cropped round the disc"
+PREPARE = ("auto", "off", "always")
 
 
 class CropToDiscd(MapTransform, InvertibleTransform):
@@ -31,9 +30,9 @@ class CropToDiscd(MapTransform, InvertibleTransform):
     Args:
         keys: of the photograph, (3, H, W) in [0, 1], then of what is cropped in the same way, such as its label.
         weights: file of the weights of `shared.preparation.disc.DiscProbability`.
-        prepare: "auto" finds the disc and decides; "off" leaves every picture as it is, and prints a line where it
-            looks like a whole photograph; "none" searches for nothing, for images of something else.
-        warn: print a line for each picture that is cropped, or that should be.
+        prepare: "auto" finds the disc and decides; "always" also crops a photograph that seems to be cropped already;
+            "off" leaves every picture as it is.
+        warn: print a line for each picture that is cropped, and with "off" for each that looks like a whole photograph.
         case_key: key of the case's identifier, for messages.
         allow_missing_keys: skip absent keys instead of raising.
 
@@ -41,7 +40,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
         MetaTensor, square if it was cropped. Of the photograph, the meta entry `META` holds as JSON what was done.
 
     Raises:
-        InputError: `prepare` is an unknown word; "auto" finds no disc in a whole photograph; one line with the case.
+        InputError: `prepare` is an unknown word; no disc is found; one line with the case.
     """
 
     def __init__(
@@ -65,20 +64,17 @@ class CropToDiscd(MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with cropped pictures."""
         result, case = dict(data), f"case {data.get(self.case_key, 'without id')}"
-        if self.prepare == "none":
-            return result
         image = result[self.keys[0]]
         height, width = image.shape[1:]
         box, record = (slice(0, height), slice(0, width)), None
         if self.prepare == "off":
             self._warn_of_whole(image, case)
-        elif (disc := look_for_disc(image, self.weights, case)) is None:
-            record = {"steps": [], "warnings": [UNSEEN]}
-            self._say(f"{case}: warning: {UNSEEN}")
-        elif disc.is_in_whole_photograph(height, width):
-            box = disc.box(height, width)
-            record = _record(disc, box)
-            self._say(f"{case}: {record['steps'][0]}")
+        else:
+            disc = require_disc(image, self.weights, case)
+            if self.prepare == "always" or disc.is_in_whole_photograph(height, width):
+                box = disc.box(height, width)
+                record = _record(disc, box, (height, width))
+                self._say(f"{case}: {record['steps'][0]}")
         for key in self.key_iterator(result):
             # A crop to the whole picture also leaves a trace: the inverse always finds one.
             result[key] = self.cropper(result[key], tuple(box))
@@ -89,7 +85,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` in which pictures have their size from before the crop, with zeros around."""
         result = dict(data)
-        for key in self.key_iterator(result) if self.prepare != "none" else ():
+        for key in self.key_iterator(result):
             result[key] = self.cropper.inverse(result[key])
         return result
 
@@ -100,14 +96,14 @@ class CropToDiscd(MapTransform, InvertibleTransform):
             path: of the photograph.
             case: begins the line.
         """
-        if self.prepare != "auto":
+        if self.prepare == "off":
             return []
         try:
             picture = load_picture(path, case)
         except InputError:  # the check of the file says it
             return []
         try:
-            look_for_disc(picture, self.weights, case)
+            require_disc(picture, self.weights, case)
         except InputError as error:
             return [str(error)]
         return []
@@ -117,7 +113,7 @@ class CropToDiscd(MapTransform, InvertibleTransform):
             tqdm.write(line)  # beside a progress bar
 
     def _warn_of_whole(self, image: torch.Tensor, case: str) -> None:
-        disc = find_disc(image, load_disc_network(self.weights))
+        disc = find_disc(image, load_disc_network(self.weights)) if self.warn else None
         if disc is not None and disc.is_in_whole_photograph(*image.shape[1:]):
             self._say(
                 f"{case}: warning: looks like a whole photograph, which the weights do not know: --prepare auto crops "
@@ -125,14 +121,14 @@ class CropToDiscd(MapTransform, InvertibleTransform):
             )
 
 
-def look_for_disc(image: torch.Tensor, weights: Path, case: str) -> Disc | None:
-    """Return the optic disc of a photograph (3, H, W); None if there is none, and the picture may be a close crop.
+def require_disc(image: torch.Tensor, weights: Path, case: str) -> Disc:
+    """Return the optic disc of a photograph (3, H, W).
 
     Raises:
-        InputError: there is none, though the dark rim says that the picture is a whole one; one line with the case.
+        InputError: there is none; one line with the case.
     """
     disc = find_disc(image, load_disc_network(weights))
-    if disc is None and has_dark_rim(image):
+    if disc is None:
         raise InputError(
             f"{case}: no optic disc was found: give a photograph of the back of the eye that shows it, or --prepare "
             "off if it is cropped round the disc"
@@ -140,8 +136,14 @@ def look_for_disc(image: torch.Tensor, weights: Path, case: str) -> Disc | None:
     return disc
 
 
-def _record(disc: Disc, box: tuple[slice, slice]) -> dict[str, Any]:
-    rows, columns = (part.stop - part.start for part in box)
+def _record(disc: Disc, box: tuple[slice, slice], size: tuple[int, int]) -> dict[str, Any]:
+    rows, columns = box
     place = f"column {round(disc.column)}, row {round(disc.row)}"
-    step = f"whole photograph: cropped to {columns} x {rows} pixels round the optic disc at {place}"
-    return {"steps": [step], "warnings": [f"Whole photograph: the disc was searched for round {place}."]}
+    extent = f"{columns.stop - columns.start} x {rows.stop - rows.start} pixels"
+    kind = "whole photograph" if disc.is_in_whole_photograph(*size) else "photograph"
+    return {
+        "steps": [f"{kind}: cropped to {extent} round the optic disc at {place}"],
+        "disc": {name: round(value, 3) for name, value in disc._asdict().items()},
+        "crop": {"columns": [columns.start, columns.stop], "rows": [rows.start, rows.stop]},
+        "warnings": [f"{kind.capitalize()}: the disc was searched for round {place}."],
+    }

@@ -32,7 +32,7 @@ from shared.results.measures import Measures, Spacing
 from shared.results.overlays import save_overlay
 from shared.results.prediction_index import PredictionIndex
 from shared.results.prediction_page import write_prediction_page
-from shared.results.prepared_files import left_out, record_of, save_prepared_files, share_of_brain
+from shared.results.prepared_files import left_out, record_of, save_prepared_files, save_record, share_of_brain
 from shared.results.report_records import about_bundle
 
 Measure = Callable[[np.ndarray, Spacing], Measures]
@@ -223,7 +223,7 @@ class PredictionHandler:
     ) -> dict[str, Path]:
         """Write what the preparation of a case leaves, if it was prepared."""
         if "folder" not in record:
-            return {}
+            return save_record(record, prediction, name) if record.get("steps") else {}
         paths = item["image"]
         source = paths if isinstance(paths, (str, os.PathLike)) else self._shown(paths)
         return save_prepared_files(record, source, pred, prediction, name, self.save_prepared)

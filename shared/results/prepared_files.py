@@ -55,6 +55,14 @@ def share_of_brain(record: Mapping[str, Any], measures: Measures) -> Measures:
     return {"brain_volume_ml": brain, **share}
 
 
+def save_record(record: Mapping[str, Any], prediction: Path, name: str) -> dict[str, Path]:
+    """Write the record of a preparation beside the label map; return it as "preparation"."""
+    file = prediction.with_name(f"{name}_{RECORD}")
+    kept = {key: value for key, value in record.items() if key != "folder"}
+    write_atomic(file, json.dumps(kept, indent=2) + "\n")
+    return {"preparation": file}
+
+
 def save_prepared_files(
     record: Mapping[str, Any], source: Any, pred: MetaTensor, prediction: Path, name: str, sequences: bool = False
 ) -> dict[str, Path]:
@@ -74,10 +82,7 @@ def save_prepared_files(
     cached = read_case(Path(record["folder"]), VERSION)
     if cached is None:
         return {}
-    folder, files = prediction.parent, {}
-    files["preparation"] = folder / f"{name}_{RECORD}"
-    kept = {key: value for key, value in record.items() if key != "folder"}
-    write_atomic(files["preparation"], json.dumps(kept, indent=2) + "\n")
+    folder, files = prediction.parent, save_record(record, prediction, name)
     brain = load_volume(cached.folder / BRAIN, name)
     on_grid = MetaTensor(brain.as_tensor(), meta=pred.meta)
     files["brain"] = save_prediction(on_grid, folder.parent, name, "brain")
