@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def test_command_line_from_an_unrelated_folder(packaged, bundle, data_dir, weigh
     if packaged:
         folder = tmp_path / "unpacked" / bundle.name
         copy_bundle(bundle.folder, folder)
+        shutil.copytree(bundle.folder / "models", folder / "models")
     (tmp_path / "here").mkdir()
     case = bundle.one_case(data_dir)
     settings = {**case, "ckpt_dir": weights_dir, "output_dir": "out", **bundle.infer_options, **PLAIN}
