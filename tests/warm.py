@@ -123,6 +123,7 @@ def _become(
     sys.argv = [text, *words]
     added = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
     sys.path[:] = [cwd, *added, *(part for part in sys.path if part.startswith((sys.prefix, sys.base_prefix)))]
+    sys.path_importer_cache.clear()  # its finder for "." keeps the folder in which the server started
     for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
         del sys.modules[name]
     try:
