@@ -71,7 +71,7 @@ def test_text_that_monai_would_not_take_as_it_is_is_refused(sentence):
         ("resize", 1),
         ("device", "cuda:0;x"),
         ("model_filename", "../model.pt"),
-        ("model_filename", "/tmp/model.pt"),
+        ("model_filename", "/elsewhere/model.pt"),
         ("model_filename", "main.py"),
         ("result_extension", ".png/../../x.png"),
         ("result_extension", ".py"),
@@ -88,8 +88,8 @@ def test_value_of_another_kind_is_refused(name, value):
 @pytest.mark.parametrize(
     "name, value",
     [
-        ("tracking", "/tmp/tracking.json"),
-        ("tracking_uri", "file:///tmp/x"),
+        ("tracking", "/elsewhere/tracking.json"),
+        ("tracking_uri", "file:///elsewhere/x"),
         ("run_id", "initialize#0"),
         ("gpus", "0;1"),
         ("max_epochs", -1),
