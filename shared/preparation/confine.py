@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from monai.transforms import MapTransform
 
 from shared.io.sources import load_volume
 from shared.preparation.cache import BRAIN
-from shared.preparation.load import META
+from shared.preparation.load import record_in
 
 
 class ConfineToBraind(MapTransform):
@@ -37,7 +36,7 @@ class ConfineToBraind(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with confined results."""
         result = dict(data)
-        record = json.loads(getattr(result[self.source_key], "meta", {}).get(META, "{}"))
+        record = record_in(result[self.source_key])
         if "folder" not in record or "remove the skull" not in record["steps"]:
             return result
         outside = load_volume(Path(record["folder"]) / BRAIN, BRAIN).as_tensor() == 0

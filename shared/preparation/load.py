@@ -192,6 +192,11 @@ class LoadPreparedd(LoadSequencesd):
             )
 
 
+def record_in(image: Any) -> dict[str, Any]:
+    """Return the record of the preparation that an image carries; empty if there is none."""
+    return cast(dict[str, Any], json.loads(getattr(image, "meta", {}).get(META) or "{}"))
+
+
 @lru_cache(maxsize=2)
 def load_network(weights: Path) -> BrainDistance:
     """Return the network of the brain extraction with its weights, in evaluation mode.

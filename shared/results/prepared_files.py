@@ -15,7 +15,7 @@ from shared.core.files import write_atomic
 from shared.io.masks import save_prediction, save_scan
 from shared.io.sources import load_volume
 from shared.preparation.cache import BRAIN, RECORD, read_case
-from shared.preparation.load import META
+from shared.preparation.load import record_in
 from shared.preparation.prepare import VERSION
 from shared.results.measures import Measures, rounded
 from shared.results.preparation_picture import save_preparation_picture
@@ -23,8 +23,7 @@ from shared.results.preparation_picture import save_preparation_picture
 
 def record_of(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of the preparation of an item of an evaluator's batch; empty if there was none."""
-    text = getattr(item.get("image"), "meta", {}).get(META)
-    return json.loads(text) if text else {}
+    return record_in(item.get("image"))
 
 
 def left_out(record: Mapping[str, Any], channels: Sequence[str]) -> list[str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from shared.core.messages import meant
 from shared.datasets.cases import Items
 from shared.io.affine import same_affine
 from shared.io.sources import read_header
-from shared.preparation.load import META
+from shared.preparation.load import record_in
 from shared.serving.labelled_cases import extension
 
 SEPARATORS = "_-. "  # between a case's name and its sequence's
@@ -153,7 +152,7 @@ class ReportPreparationd(MapTransform):
         """Return a copy of `data` with the record of the preparation as ``result["preparation"]``, if there is one."""
         result = dict(data)
         for key in self.key_iterator(result):
-            record = json.loads(getattr(result[key], "meta", {}).get(META, "{}"))
+            record = record_in(result[key])
             record.pop("folder", None)  # a path of the server is of no use to the client
             if record:
                 result["result"] = {**result.get("result", {}), "preparation": record}
