@@ -80,12 +80,8 @@ def test_masks_lie_in_the_photograph_and_one_without_disc_stops_no_other(folder,
         assert found.shape == disc.shape
         assert dice(found, disc) > 0.8
         record = json.loads((tmp_path / entries[f"whole_{number}"]["preparation"]).read_text(encoding="utf-8"))
-        assert (
-            np.hypot(
-                *(record["disc"][axis] - middle for axis, middle in zip(("row", "column"), np.argwhere(disc).mean(0)))
-            )
-            < 8
-        )
+        row, column = np.argwhere(disc).mean(0)
+        assert np.hypot(record["disc"]["row"] - row, record["disc"]["column"] - column) < 8
         assert "Whole photograph" in str(entries[f"whole_{number}"]["warnings"])
     assert "warnings" not in entries["crop"] and "preparation" not in entries["crop"]
     assert not list(tmp_path.glob("macula*")) and not list(tmp_path.glob("cat*"))
